@@ -1,0 +1,133 @@
+"""What a provider answers, as errors that Temporal retries or does not.
+
+The kind of an error says whether another attempt can help; it is the `type` of the `ApplicationError`, and
+the first of its details is the provider's own code. An error that is not retried is a definite no: nothing
+was sent or charged by that request. After one that is retried, the effect may have happened, so further
+attempts carry the same idempotency key. No message holds an API key.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from http import HTTPStatus
+
+from pydantic import SecretStr
+from temporalio.exceptions import ApplicationError
+
+_LONGEST_DELAY = timedelta(days=1)
+_LONGEST_ANSWER = 1_000
+
+
+class ErrorKind(StrEnum):
+    """Why a provider did not do what it was asked to. The value is the type of the `ApplicationError`."""
+
+    INVALID_REQUEST = "InvalidRequest"
+    """The request as it stands can never work."""
+    UNAUTHORIZED = "Unauthorized"
+    """The API key, or what it is allowed to do, is not enough."""
+    PAYMENT_DECLINED = "PaymentDeclined"
+    """The customer's bank said no, or wants to hear from the customer."""
+    IDEMPOTENCY_KEY_REUSED = "IdempotencyKeyReused"
+    """The idempotency key stands for a request with other contents, which may have had its effect."""
+    RATE_LIMITED = "RateLimited"
+    """Too many requests, or a quota is used up."""
+    IN_PROGRESS = "InProgress"
+    """An earlier request with this idempotency key is not answered yet."""
+    UNAVAILABLE = "ProviderUnavailable"
+    """No answer, or a fault of the provider: the effect may have happened."""
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return _ADVICE[self]
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt can help."""
+        return self in {ErrorKind.RATE_LIMITED, ErrorKind.IN_PROGRESS, ErrorKind.UNAVAILABLE}
+
+    @classmethod
+    def of_status(cls, status: int | None) -> "ErrorKind":
+        """Return what an HTTP status that is not a success means; None stands for no answer at all."""
+        match status:
+            case None | HTTPStatus.REQUEST_TIMEOUT | HTTPStatus.FAILED_DEPENDENCY | HTTPStatus.TOO_EARLY:
+                return cls.UNAVAILABLE
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+                return cls.UNAUTHORIZED
+            case HTTPStatus.CONFLICT:
+                return cls.IN_PROGRESS
+            case HTTPStatus.TOO_MANY_REQUESTS:
+                return cls.RATE_LIMITED
+            case _:
+                server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                return cls.UNAVAILABLE if server_error else cls.INVALID_REQUEST
+
+
+_ADVICE = {
+    ErrorKind.INVALID_REQUEST: "Correct the request.",
+    ErrorKind.UNAUTHORIZED: "Set an API key that is allowed to do this.",
+    ErrorKind.PAYMENT_DECLINED: "Ask the customer for another way to pay.",
+    ErrorKind.IDEMPOTENCY_KEY_REUSED: "Make the same request again, or use another deduplication key.",
+    ErrorKind.RATE_LIMITED: "Send less at once, or have the limit raised.",
+    ErrorKind.IN_PROGRESS: "Ask again later, with the same idempotency key.",
+    ErrorKind.UNAVAILABLE: "The effect may have happened: ask again only with the same idempotency key.",
+}
+
+
+def provider_error(
+    kind: ErrorKind,
+    happened: str,
+    *,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    secret: SecretStr | None = None,
+) -> ApplicationError:
+    """Return the error to raise, `from None`: the SDK's own may quote the request, and with it the API key.
+
+    Args:
+        kind: Decides about retries, and what to do.
+        happened: The message's beginning: what was answered, without a full stop.
+        code: The provider's own code for it; becomes the error's only detail.
+        headers: Of the answer: its Retry-After becomes the delay before the next attempt.
+        secret: The API key, which is struck out of the message.
+    """
+    if secret is not None:
+        happened = happened.replace(secret.get_secret_value(), str(secret))
+    # Providers' texts come in several lines, and a broken proxy answers with a whole page.
+    happened = textwrap.shorten(happened, _LONGEST_ANSWER, placeholder=" ...").rstrip(".")
+    return ApplicationError(
+        f"{happened}. {kind.advice}",
+        *(() if code is None else (code,)),
+        type=kind.value,
+        non_retryable=not kind.retryable,
+        next_retry_delay=retry_after(headers or {}) if kind.retryable else None,
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """Return how long Retry-After asks to wait, at most a day; None where it says nothing that can be read.
+
+    RFC 9110, section 10.2.3: a number of seconds, or an HTTP date.
+    """
+    value = header(headers, "Retry-After")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    if math.isnan(seconds):
+        return None
+    return timedelta(seconds=min(max(seconds, 0), _LONGEST_DELAY.total_seconds()))
+
+
+def header(headers: Mapping[str, str], name: str) -> str | None:
+    """Return a header's value, whatever the case of its name."""
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), None)

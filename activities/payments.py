@@ -1,0 +1,264 @@
+"""`charge`: a payment into a ledger on disk, or through Stripe.
+
+Both transports are idempotent: a key that is sent again charges nothing and gets the first charge back, and
+with another payment it is an error. The ledger knows a key for ever; Stripe for 24 hours, so retry for less
+than that: give the call a schedule-to-close timeout. Stripe also keeps the errors of requests it has begun to
+carry out: a card that was declined stays declined under its key, and a server error comes back unchanged.
+"""
+
+import asyncio
+import math
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, assert_never
+from uuid import uuid4
+
+import stripe
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+from stripe.params import PaymentIntentCreateParams
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.attempt import header_value, heartbeating, idempotency_key
+from activities.errors import ErrorKind, header, provider_error
+from activities.settings import ApiKey, RequestTimeout, Section
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)]
+"""An identifier that means something to someone else."""
+
+Currency = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z]{3}$")]
+"""An ISO 4217 code, kept in lower case as Stripe writes it."""
+
+_STRIPE_KEY_LIMIT = 255
+_LOCK_TIMEOUT = timedelta(seconds=30)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS charges (
+    id TEXT PRIMARY KEY,
+    idempotency_key TEXT UNIQUE,
+    order_id TEXT NOT NULL,
+    payment TEXT NOT NULL,
+    charged_at TEXT NOT NULL
+)
+"""
+# One statement, so one transaction: of two with the same key, in any processes, the second finds the first.
+_INSERT_OR_FIND = """
+INSERT INTO charges VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (idempotency_key) DO UPDATE SET id = id
+RETURNING id, payment
+"""
+
+
+class Charge(BaseModel):
+    """An amount that a customer owes for an order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    order_id: Identifier
+    customer: Identifier
+    """The provider's id of the customer."""
+    amount: Annotated[int, Field(strict=True, gt=0, lt=2**53)]
+    """In the smallest unit of the currency: 1099 is 10.99 euros, or 1099 yen."""
+    currency: Currency
+    payment_method: Identifier | None = None
+    """The provider's id of what to charge. None: the customer's default source."""
+
+
+class ChargeReceipt(BaseModel):
+    """What a transport says of a payment it took."""
+
+    model_config = ConfigDict(frozen=True)
+
+    charge_id: str
+    """The provider's id of the payment: the same however often it is asked for with one key."""
+    status: Literal["succeeded", "processing"]
+    """Processing: the bank takes days, as for direct debits; the provider reports the end elsewhere."""
+    amount: int
+    currency: str
+    replayed: bool
+    """Whether an earlier request with the same idempotency key made the charge."""
+
+
+class PaymentTransport(Protocol):
+    """Takes payments."""
+
+    async def charge(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt:
+        """Charge the customer, once for all requests with this key; without a key, every time.
+
+        Raises:
+            ApplicationError: It was not charged, or nobody knows; the type is an `ErrorKind`.
+        """
+        ...
+
+
+class PaymentActivities:
+    """The activities of this service, over the transport that the settings choose."""
+
+    def __init__(self, transport: PaymentTransport) -> None:
+        self._transport = transport
+
+    @activity.defn(name="charge")
+    async def charge(self, charge: Charge) -> ChargeReceipt:
+        """Charge a customer, once for all attempts under the call's idempotency key."""
+        async with heartbeating():
+            return await self._transport.charge(charge, idempotency_key())
+
+
+class LedgerTransport:
+    """Writes charges into a SQLite file, and takes money from nobody."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the file, if it is not there yet.
+
+        Raises:
+            OSError: Its folder cannot be made.
+            sqlite3.Error: The file cannot be made, or is no ledger.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        with closing(self._connect()) as ledger:
+            ledger.execute("PRAGMA journal_mode = WAL")
+            ledger.execute(_SCHEMA)
+
+    async def charge(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt:
+        """See `PaymentTransport`. sqlite3.Error, which Temporal retries: the disk would not take it."""
+        return await asyncio.to_thread(self._charge, charge, idempotency_key)
+
+    def _charge(self, charge: Charge, key: str | None) -> ChargeReceipt:
+        own_id = f"ch_{uuid4().hex}"
+        payment = charge.model_dump_json()
+        row = (own_id, key, charge.order_id, payment, datetime.now(UTC).isoformat())
+        with closing(self._connect()) as ledger:
+            ((charge_id, payment),) = ledger.execute(_INSERT_OR_FIND, row).fetchall()
+        if Charge.model_validate_json(payment) != charge:
+            raise provider_error(
+                ErrorKind.IDEMPOTENCY_KEY_REUSED,
+                f"The ledger holds another charge under idempotency key {key!r}",
+            )
+        return ChargeReceipt(
+            charge_id=charge_id,
+            status="succeeded",
+            amount=charge.amount,
+            currency=charge.currency,
+            replayed=charge_id != own_id,
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT.total_seconds(), isolation_level=None)
+
+
+class StripeTransport:
+    """Charges through Stripe (https://stripe.com): a PaymentIntent, confirmed while the customer is away."""
+
+    def __init__(
+        self,
+        *,
+        api_key: ApiKey,
+        base_url: str = "https://api.stripe.com",
+        timeout: timedelta = timedelta(seconds=20),
+    ) -> None:
+        self._api_key = api_key
+        self._client = stripe.StripeClient(
+            api_key.get_secret_value(),
+            base_addresses={"api": base_url.rstrip("/")},
+            max_network_retries=0,  # Temporal retries, and its attempts are seen.
+            http_client=stripe.RequestsClient(timeout=math.ceil(timeout.total_seconds())),
+        )
+
+    async def charge(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt:
+        """See `PaymentTransport`."""
+        return await asyncio.to_thread(self._charge, charge, idempotency_key)
+
+    def _charge(self, charge: Charge, key: str | None) -> ChargeReceipt:
+        params: PaymentIntentCreateParams = {
+            "amount": charge.amount,
+            "currency": charge.currency,
+            "customer": charge.customer,
+            "confirm": True,
+            "off_session": True,
+            # Without a customer to follow it, a redirect is an error at once instead of a payment that hangs.
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+            "metadata": {"order_id": charge.order_id},
+        }
+        if charge.payment_method is not None:
+            params["payment_method"] = charge.payment_method
+        try:
+            intent = self._client.v1.payment_intents.create(
+                params,
+                {} if key is None else {"idempotency_key": header_value(key, limit=_STRIPE_KEY_LIMIT)},
+            )
+        except stripe.StripeError as error:
+            raise self._refusal(error) from None
+        succeeded = intent.status == "succeeded"
+        if not succeeded and intent.status != "processing":
+            raise provider_error(
+                ErrorKind.PAYMENT_DECLINED,
+                f"Stripe left payment {intent.id} as {intent.status}",
+                code=intent.status,
+            )
+        response = intent.last_response
+        return ChargeReceipt(
+            charge_id=intent.id,
+            status="succeeded" if succeeded else "processing",
+            amount=intent.amount,
+            currency=intent.currency,
+            replayed=response is not None and header(response.headers, "Idempotent-Replayed") == "true",
+        )
+
+    def _refusal(self, error: stripe.StripeError) -> ApplicationError:
+        # https://docs.stripe.com/error-low-level
+        match error:
+            case stripe.CardError():
+                kind = ErrorKind.PAYMENT_DECLINED
+            case stripe.IdempotencyError():
+                kind = ErrorKind.IDEMPOTENCY_KEY_REUSED
+            case _:
+                kind = ErrorKind.of_status(error.http_status)
+        said = error.error
+        code = None if said is None else said.decline_code or said.code or said.type
+        status = "did not answer" if error.http_status is None else f"answered {error.http_status}"
+        return provider_error(
+            kind,
+            f"Stripe {status} ({code}): {error}",
+            code=code,
+            headers=error.headers,
+            secret=self._api_key,
+        )
+
+
+class LedgerSettings(Section):
+    """Charges stay on this machine."""
+
+    transport: Literal["ledger"] = "ledger"
+    path: Path = Path("var/ledger.sqlite3")
+
+
+class StripeSettings(Section):
+    """Charges go through Stripe."""
+
+    transport: Literal["stripe"] = "stripe"
+    api_key: ApiKey
+    base_url: HttpUrl = HttpUrl("https://api.stripe.com")
+    timeout: RequestTimeout = timedelta(seconds=20)
+
+
+PaymentSettings = Annotated[LedgerSettings | StripeSettings, Field(discriminator="transport")]
+
+
+def payment_transport(settings: LedgerSettings | StripeSettings) -> PaymentTransport:
+    """Return the transport that the settings choose.
+
+    Raises:
+        OSError: The ledger's folder cannot be made.
+        sqlite3.Error: The ledger cannot be made, or the file is no ledger.
+    """
+    match settings:
+        case LedgerSettings():
+            return LedgerTransport(settings.path)
+        case StripeSettings():
+            return StripeTransport(
+                api_key=settings.api_key, base_url=str(settings.base_url), timeout=settings.timeout
+            )
+        case _ as never:
+            assert_never(never)

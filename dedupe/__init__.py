@@ -1,0 +1,38 @@
+"""Activities that take effect once per key, on Temporal.
+
+The way of one call, as a list of files to read:
+
+- `calls`: what a job writes: `execute_activity`, with a key.
+- `interceptor`: where the call leaves the road, and where it comes back.
+- `keys`: what makes two calls the same call.
+- `messages`: what both sides of the wire agree on.
+- `claim`: the round trip to the key's workflow; `key_handle` is that workflow as seen from outside.
+- `decision`: which call gets what.
+- `ledger`: reading a record out of a history.
+- `key_workflow`: one per key: executes, locks, records.
+- `settle`: answering all that wait.
+- `outcome`: how an execution ended, and what a call gets of it.
+
+Beside the road: `errors`, `execution` (for activities), `plugin` and `key_server` (wiring), `timeskipping`
+(the test server), `admin` and `__main__` (for operators).
+"""
+
+from dedupe.calls import execute_activity, start_activity
+from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidDeduplicationKeyError
+from dedupe.execution import Execution, current_execution
+from dedupe.keys import Scope
+from dedupe.outcome import FailedResult
+from dedupe.plugin import DedupePlugin
+
+__all__ = [
+    "DedupeError",
+    "DedupePlugin",
+    "DeduplicationConflictError",
+    "Execution",
+    "FailedResult",
+    "InvalidDeduplicationKeyError",
+    "Scope",
+    "current_execution",
+    "execute_activity",
+    "start_activity",
+]

@@ -1,0 +1,478 @@
+"""What a job writes: `execute_activity` and `start_activity`, as in `temporalio.workflow`, with a key.
+
+The call goes through the SDK's own `start_activity`; what is new about it travels beside it in a context
+variable, which the interceptor takes up. Without the interceptor nothing is scheduled: a call that asked for
+protection never runs unprotected.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, Required, TypeVar, Unpack, overload
+
+from temporalio import workflow
+from temporalio.types import (
+    CallableAsyncNoParam,
+    CallableAsyncSingleParam,
+    CallableSyncNoParam,
+    CallableSyncSingleParam,
+    MethodAsyncSingleParam,
+    MethodSyncSingleParam,
+)
+
+from dedupe.errors import InvalidCallError, PluginMissingError
+from dedupe.keys import Scope, ScopedKey
+from dedupe.outcome import FailedResult
+
+SCOPED = "dedupe.scoped"
+"""Extern function that gives a key its scope: `Keyspace.scoped`. Only a worker with the interceptor has it."""
+
+P = TypeVar("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deduplication:
+    """What a deduplicated call says beyond a plain one."""
+
+    key: str
+    """As the job gave it."""
+    scoped: ScopedKey
+    skip_failure: bool
+    ttl: timedelta | None
+    on_mismatch: str
+
+
+CALL: ContextVar[Deduplication | None] = ContextVar("dedupe-call", default=None)
+"""The call that is just being started. Set for the length of one synchronous call."""
+
+
+class CallOptions(workflow.ActivityConfig, total=False):
+    """Options of a deduplicated call: those of any activity, and these."""
+
+    deduplication_key: Required[str]
+    """Calls with the same key, inside the scope, share one successful execution."""
+    deduplication_scope: Scope
+    """How far the key reaches; `Scope.PROJECT` by default."""
+    deduplication_ttl: timedelta | None
+    """How long the outcome is kept, from settlement; None, the default: for ever."""
+    on_mismatch: Literal["reuse", "raise"]
+    """Other arguments under the same key: "reuse" (the default) takes the key for the identity, "raise" is a
+    `DeduplicationConflictError`."""
+
+
+_NO_ARGUMENT: Any = object()
+
+
+@overload
+def start_activity(
+    activity: CallableAsyncNoParam[R],
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableSyncNoParam[R],
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableAsyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableSyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: MethodAsyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: MethodSyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: Callable[..., Awaitable[R]],
+    *,
+    args: Sequence[Any],
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: Callable[..., R],
+    *,
+    args: Sequence[Any],
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableAsyncNoParam[R],
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableSyncNoParam[R],
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableAsyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: CallableSyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: MethodAsyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: MethodSyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: Callable[..., Awaitable[R]],
+    *,
+    args: Sequence[Any],
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: Callable[..., R],
+    *,
+    args: Sequence[Any],
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[R | FailedResult]: ...
+
+
+@overload
+def start_activity(
+    activity: str,
+    arg: Any = ...,
+    *,
+    args: Sequence[Any] = ...,
+    result_type: type | None = None,
+    skip_failure: bool = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[Any]: ...
+
+
+def start_activity(
+    activity: Any,
+    arg: Any = _NO_ARGUMENT,
+    *,
+    args: Sequence[Any] = (),
+    result_type: type | None = None,
+    skip_failure: bool = False,
+    **options: Unpack[CallOptions],
+) -> workflow.ActivityHandle[Any]:
+    """Start an activity that takes effect once per key, and return its handle.
+
+    Takes what `temporalio.workflow.start_activity` takes, and `CallOptions`.
+
+    Args:
+        activity: The activity: function, method, or name.
+        arg: Its only argument.
+        args: Its arguments, where they are not one.
+        result_type: What to decode the result to, where the activity is given by name.
+        skip_failure: Whether a failure, fresh or recorded, is returned as a `FailedResult`, so that the job
+            goes on. If not, a fresh failure is raised and a recorded one is executed again.
+        **options: See `CallOptions`. `schedule_to_close_timeout` also bounds the wait of this call.
+            Cancelling the handle detaches this call; the execution goes on.
+
+    Raises:
+        DedupeError: The call cannot be carried out; nothing was executed.
+    """
+    name = activity if isinstance(activity, str) else getattr(activity, "__name__", repr(activity))
+    scoped = workflow.extern_functions().get(SCOPED)
+    if scoped is None:
+        raise PluginMissingError(activity=name)
+    key = options.pop("deduplication_key")
+    scope = options.pop("deduplication_scope", Scope.PROJECT)
+    call = Deduplication(
+        key=key,
+        scoped=scoped(key, scope=scope, job=workflow.info().workflow_type),
+        skip_failure=skip_failure,
+        ttl=options.pop("deduplication_ttl", None),
+        on_mismatch=options.pop("on_mismatch", "reuse"),
+    )
+    plain: Any = options
+    if arg is not _NO_ARGUMENT:
+        plain["arg"] = arg
+    token = CALL.set(call)
+    try:
+        return workflow.start_activity(activity, args=args, result_type=result_type, **plain)
+    except (TypeError, ValueError) as error:
+        raise InvalidCallError(activity=name, key=call.scoped.key, reason=str(error)) from error
+    finally:
+        CALL.reset(token)
+
+
+@overload
+async def execute_activity(
+    activity: CallableAsyncNoParam[R],
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableSyncNoParam[R],
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableAsyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableSyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: MethodAsyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: MethodSyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: Callable[..., Awaitable[R]],
+    *,
+    args: Sequence[Any],
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: Callable[..., R],
+    *,
+    args: Sequence[Any],
+    skip_failure: Literal[False] = False,
+    **options: Unpack[CallOptions],
+) -> R: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableAsyncNoParam[R],
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableSyncNoParam[R],
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableAsyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: CallableSyncSingleParam[P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: MethodAsyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: MethodSyncSingleParam[S, P, R],
+    arg: P,
+    *,
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: Callable[..., Awaitable[R]],
+    *,
+    args: Sequence[Any],
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: Callable[..., R],
+    *,
+    args: Sequence[Any],
+    skip_failure: bool,
+    **options: Unpack[CallOptions],
+) -> R | FailedResult: ...
+
+
+@overload
+async def execute_activity(
+    activity: str,
+    arg: Any = ...,
+    *,
+    args: Sequence[Any] = ...,
+    result_type: type | None = None,
+    skip_failure: bool = False,
+    **options: Unpack[CallOptions],
+) -> Any: ...
+
+
+async def execute_activity(
+    activity: Any,
+    arg: Any = _NO_ARGUMENT,
+    *,
+    args: Sequence[Any] = (),
+    result_type: type | None = None,
+    skip_failure: bool = False,
+    **options: Unpack[CallOptions],
+) -> Any:
+    """Execute an activity once per key, and return its result; see `start_activity`.
+
+    Returns:
+        What the activity returned, to this call or to the first one with the key; a `FailedResult` where it
+        failed and `skip_failure` is set.
+
+    Raises:
+        ActivityError: The activity failed; as an undeduplicated call would raise it.
+        DedupeError: The call cannot be carried out; nothing was executed.
+    """
+    handle: workflow.ActivityHandle[Any] = start_activity(
+        activity, arg, args=args, result_type=result_type, skip_failure=skip_failure, **options
+    )
+    return await handle

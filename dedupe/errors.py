@@ -1,0 +1,86 @@
+"""Errors: everything that can be wrong with a deduplicated call, said once.
+
+Each is an `ApplicationError` that is never retried: it fails the call, and with it the job, at once and
+clearly, instead of failing a workflow task for ever. `message` is the template; it says what happened, to
+which key, and what to do. The error's type on the wire is its class name, so `restore` gives it back.
+"""
+
+from typing import ClassVar, Self
+
+from temporalio.exceptions import ApplicationError
+
+
+class DedupeError(ApplicationError):
+    """A deduplicated call cannot be carried out. The key, if it has a record, keeps it."""
+
+    template: ClassVar[str] = "{reason}"
+
+    def __init__(self, **facts: object) -> None:
+        """Build the message from the template and the facts it names."""
+        super().__init__(self.template.format(**facts), type=type(self).__name__, non_retryable=True)
+
+    @classmethod
+    def restore(cls, error: ApplicationError) -> "DedupeError | None":
+        """Return the error that crossed the wire as `error`, or None where it is none of these."""
+        for kind in _kinds(cls):
+            if kind.__name__ == error.type:
+                return kind._with_message(error.message)
+        return None
+
+    @classmethod
+    def _with_message(cls, message: str) -> Self:
+        restored = cls.__new__(cls)
+        ApplicationError.__init__(restored, message, type=cls.__name__, non_retryable=True)
+        return restored
+
+
+class InvalidDeduplicationKeyError(DedupeError):
+    """The deduplication key of a call is no key."""
+
+    template = (
+        "invalid deduplication key: {reason}. Give a string of 1 to 2,048 characters without NUL, "
+        'such as deduplication_key=f"welcome-email-{{user.id}}".'
+    )
+
+
+class InvalidKeyspaceError(DedupeError):
+    """The settings of the plugin cannot tell keys apart."""
+
+    template = "invalid {field}: give DedupePlugin a non-empty {field}; keys are unique within it."
+
+
+class DeduplicationConflictError(DedupeError):
+    """The key stands for something else: another activity, or with on_mismatch="raise" other arguments."""
+
+    template = (
+        "deduplication key {key!r} belongs to {recorded}, but this call is {called}. "
+        "Nothing was executed. Use another key, or forget this one if it was used by mistake."
+    )
+
+
+class PluginMissingError(DedupeError):
+    """The worker that runs the job has no DedupePlugin."""
+
+    template = (
+        "the deduplicated call of activity {activity!r} needs the DedupePlugin, which this worker does not have. "
+        "Nothing was executed. Connect the worker's client with plugins=[DedupePlugin(...)]."
+    )
+
+
+class InvalidCallError(DedupeError):
+    """The options or arguments of a deduplicated call cannot be used."""
+
+    template = "the call of activity {activity!r} with deduplication key {key!r} is invalid: {reason}. Nothing was executed."
+
+
+class UnreadableRecordError(DedupeError):
+    """What is recorded under the key cannot be read."""
+
+    template = (
+        "the record of deduplication key {key!r} cannot be read: {reason}. Nothing was executed, the record is "
+        "kept. Use the data converter and the activity's return type that it was written with."
+    )
+
+
+def _kinds(root: type[DedupeError]) -> list[type[DedupeError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _kinds(child))]

@@ -1,0 +1,193 @@
+"""The plugin: wiring only.
+
+On a client it reaches every worker built from it, and `Replayer(plugins=[...])`. It adds to each worker the
+interceptor, the peek and the claim, and runs beside it one embedded worker on the task queue where the
+workflows of the keys live.
+"""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.converter import DataConverter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import (
+    Replayer,
+    ReplayerConfig,
+    Worker,
+    WorkerConfig,
+    WorkflowRunner,
+)
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from dedupe.claim import Claim, Claims, peeked, read
+from dedupe.interceptor import CallerHeadersInterceptor, CallSettings, DedupeInterceptor
+from dedupe.key_server import KeyServer
+from dedupe.key_workflow import KeyWorkflow
+from dedupe.keys import Keyspace
+from dedupe.messages import CLAIM, PEEK, Plan, Question, Sighting, decode
+from dedupe.timeskipping import TimeSkippingClaims, is_time_skipping, unless_expired
+
+DEFAULT_TASK_QUEUE = "dedupe"
+DEFAULT_WAIT_SLICE = timedelta(minutes=1)
+DEFAULT_CACHED_KEYS = 500
+
+
+class DedupePlugin(SimplePlugin):
+    """Lets the jobs of a worker call activities with a deduplication key.
+
+    `Client.connect(..., plugins=[DedupePlugin(organization="acme", project="web")])`. Give it to the client or
+    to the worker, not to both.
+    """
+
+    def __init__(
+        self,
+        *,
+        organization: str,
+        project: str,
+        task_queue: str = DEFAULT_TASK_QUEUE,
+        serve: bool = True,
+        key_secret: bytes | str | None = None,
+        wait_slice: timedelta = DEFAULT_WAIT_SLICE,
+        max_cached_keys: int = DEFAULT_CACHED_KEYS,
+    ) -> None:
+        """Configure deduplication.
+
+        Args:
+            organization: Who shares the keys of `Scope.ORGANIZATION`.
+            project: Who shares the keys of `Scope.PROJECT`.
+            task_queue: Where the workflows of all keys of the namespace live. Keys outlive job queues, so keep
+                it. All workers that serve it need the same payload codec.
+            serve: Whether each process also serves that task queue. If not, another process has to.
+            key_secret: Replaces keys by their HMAC-SHA256 under it, for keys that hold personal data: workflow
+                ids are not covered by payload codecs. Another secret makes other keys.
+            wait_slice: The longest a waiting call goes without looking for itself, should it never be told.
+            max_cached_keys: How many workflows of keys each process keeps in memory.
+
+        Raises:
+            InvalidKeyspaceError: Organization, project or secret is empty.
+        """
+        super().__init__("dedupe.DedupePlugin")
+        self._keyspace = Keyspace(
+            organization=organization,
+            project=project,
+            key_secret=key_secret.encode() if isinstance(key_secret, str) else key_secret,
+        )
+        self._task_queue = task_queue
+        self._serve = serve
+        self._wait_slice = wait_slice
+        self._max_cached_keys = max_cached_keys
+        self._servers: dict[tuple[int, str], KeyServer] = {}
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add the interceptor, the peek and the claim to a worker that runs jobs."""
+        if _serves_keys(config) or _job_activities(config) is not None:
+            return config
+        client = config["client"]
+        activities = _JobActivities(task_queue=self._task_queue)
+        config["activities"] = [*config.get("activities", []), activities.peek, activities.claim]
+        config["interceptors"] = [
+            *config.get("interceptors", []),
+            self._interceptor(
+                client.data_converter,
+                claim_task_queue=self._task_queue if config.get("no_remote_activities") else None,
+            ),
+        ]
+        config["workflow_runner"] = _passing_through(config["workflow_runner"])
+        return config
+
+    def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
+        """Make the histories of jobs, and of keys, replayable."""
+        converter = config.get("data_converter", DataConverter.default)
+        config["workflows"] = [*config.get("workflows", []), KeyWorkflow]
+        config["interceptors"] = [
+            *config.get("interceptors", []),
+            self._interceptor(converter, claim_task_queue=None),
+            CallerHeadersInterceptor(),
+        ]
+        config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
+        return config
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """Run the worker, and beside it the one that serves the keys."""
+        activities = _job_activities(worker.config(active_config=True))
+        if activities is None:
+            await next(worker)
+            return
+        activities.skips_time = await is_time_skipping(worker.client)
+        if not self._serve:
+            await next(worker)
+            return
+        server = self._server_of(worker.client, activities)
+        async with server.using():
+            await server.run_beside(worker, next)
+        if server.is_idle:
+            self._servers = {key: kept for key, kept in self._servers.items() if kept is not server}
+
+    def _server_of(self, client: Client, activities: "_JobActivities") -> KeyServer:
+        """Return the embedded worker for a client: the one that runs already, or a new one."""
+        key = (id(client.service_client), client.namespace)
+        if key not in self._servers:
+            self._servers[key] = KeyServer(
+                client,
+                task_queue=self._task_queue,
+                max_cached_keys=self._max_cached_keys,
+                activities=[activities.claim],
+            )
+        return self._servers[key]
+
+    def _interceptor(self, converter: DataConverter, *, claim_task_queue: str | None) -> DedupeInterceptor:
+        return DedupeInterceptor(
+            CallSettings(
+                keyspace=self._keyspace,
+                wait_slice=self._wait_slice,
+                failure_converter=converter.failure_converter,
+                claim_task_queue=claim_task_queue,
+            )
+        )
+
+
+class _JobActivities:
+    """Peek and claim as one worker registers them: on the time-skipping server they go another way."""
+
+    def __init__(self, *, task_queue: str) -> None:
+        self.skips_time = False
+        self._claims = Claims(task_queue=task_queue)
+        self._time_skipping_claims = TimeSkippingClaims(task_queue=task_queue)
+
+    @activity.defn(name=PEEK)
+    async def peek(self, question: RawValue) -> RawValue:
+        asked = decode(Question, question.payload)
+        record = await read(activity.client(), asked)
+        if self.skips_time:
+            record = unless_expired(record, now=asked.called_at)
+        return peeked(asked, record)
+
+    @activity.defn(name=CLAIM)
+    async def claim(self, question: RawValue, plan: RawValue, arguments: RawValue, sighting: RawValue) -> RawValue:
+        claim = Claim.of(decode(Question, question.payload), decode(Plan, plan.payload), arguments.payload)
+        if self.skips_time:
+            return RawValue(await self._time_skipping_claims.claim(claim))
+        return RawValue(await self._claims.claim(claim, decode(Sighting, sighting.payload)))
+
+
+def _serves_keys(config: WorkerConfig) -> bool:
+    return KeyWorkflow in config.get("workflows", [])
+
+
+def _job_activities(config: WorkerConfig) -> _JobActivities | None:
+    """Return what a plugin added to a worker."""
+    if _serves_keys(config):
+        return None
+    owners = (getattr(registered, "__self__", None) for registered in config.get("activities", []))
+    return next((owner for owner in owners if isinstance(owner, _JobActivities)), None)
+
+
+def _passing_through(runner: WorkflowRunner) -> WorkflowRunner:
+    """Let workflows use this package as it is: its classes are compared across the sandbox's border."""
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    return dataclasses.replace(runner, restrictions=runner.restrictions.with_passthrough_modules("dedupe"))

@@ -1,0 +1,113 @@
+"""The time-skipping test server, and the three ways in which it differs.
+
+It does not skip time while an activity is open, and cannot complete one by id during its back-off: here a
+claim waits by failing with a retry delay, and nobody tells it. It leaps ten years once the awaited workflow
+has closed, which times out every open one: here the key's workflow closes as soon as it has settled, and its
+closed run is the record. So a TTL is judged by server time stamps. No other module knows of this.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from google.protobuf.empty_pb2 import Empty
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from dedupe.claim import Claim, start_key, waiting
+from dedupe.decision import Execute, Record, Refuse, Settled, Unknown, Wait
+from dedupe.messages import Start
+from dedupe.outcome import Answer, Failed
+
+_FIRST_DELAY = timedelta(milliseconds=10)
+
+
+async def is_time_skipping(client: Client) -> bool:
+    """Return whether the client's server skips time.
+
+    Raises:
+        RPCError: The server could not be asked.
+    """
+    try:
+        await client.test_service.get_current_time(Empty())
+    except RPCError as error:
+        if error.status == RPCStatusCode.UNIMPLEMENTED:
+            return False
+        raise
+    return True
+
+
+def unless_expired(record: Record, *, now: datetime) -> Record:
+    """Return the record if it is still held at `now`."""
+    match record:
+        case Settled(expires_at=expires_at) if expires_at is not None and expires_at <= now:
+            return Unknown()
+        case _:
+            return record
+
+
+class TimeSkippingClaims:
+    """How claims are made on the time-skipping server."""
+
+    def __init__(self, *, task_queue: str) -> None:
+        """Create them; see `Claims`."""
+        self._task_queue = task_queue
+        self._turn = asyncio.Lock()
+        """Nothing else keeps two claims in this process from both starting a key over the same closed run."""
+
+    async def claim(self, claim: Claim) -> Payload:
+        """Return the encoded answer.
+
+        Raises:
+            DedupeError: The call cannot be carried out. Never retried.
+            ApplicationError: Of type `WAITING`: come back later.
+        """
+        now = activity.info().current_attempt_scheduled_time
+        async with self._turn:
+            record = unless_expired(await claim.read(), now=now)
+            match claim.decide(record):
+                case Answer() as answer:
+                    return answer.encode()
+                case Refuse(error):
+                    raise error
+                case Execute():
+                    await self._start(claim, record, now=now)
+                case Wait():
+                    pass
+                case _ as never:
+                    assert_never(never)
+        raise waiting(claim.question.key, delay=max(_FIRST_DELAY, (now - claim.asked_at) / 4))
+
+    async def _start(self, claim: Claim, record: Record, *, now: datetime) -> None:
+        """Start the key's workflow, over a closed run only if that is not a record for this claim."""
+        if isinstance(record, Unknown) and await start_key(
+            claim,
+            _next_start(claim, record),
+            task_queue=self._task_queue,
+            reuse=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        ):
+            return
+        record = unless_expired(await claim.read(), now=now)
+        if isinstance(claim.decide(record), Execute):
+            await start_key(claim, _next_start(claim, record), task_queue=self._task_queue)
+
+
+def _next_start(claim: Claim, record: Record) -> Start:
+    """Return the input for the run that follows `record`."""
+    match record:
+        case Settled(execution=execution, outcome=outcome):
+            idempotency_key = (
+                None if isinstance(outcome, Failed) and outcome.is_definite else execution.idempotency_key
+            )
+            start = claim.start(idempotency_key=idempotency_key)
+            generation = execution.generation + 1
+        case Unknown(idempotency_key=idempotency_key):
+            start = claim.start(idempotency_key=idempotency_key)
+            generation = 1
+        case _:
+            start = claim.start(idempotency_key=None)
+            generation = 1
+    return start.model_copy(update={"generation": generation, "waiters": (), "closes_when_settled": True})

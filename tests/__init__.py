@@ -1,0 +1,1 @@
+"""The tests, in tiers: unit, workflow, replay, integration, typing."""

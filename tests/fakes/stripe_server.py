@@ -1,0 +1,143 @@
+"""Stripe, as https://docs.stripe.com documents `POST /v1/payment_intents` with confirm=true, and its errors.
+
+    python -m tests.fakes.stripe_server --port 8026 --ledger stripe.sqlite3
+
+Idempotency keys (https://docs.stripe.com/api/idempotent_requests and .../error-low-level): up to 255
+characters, known for 24 hours after a request was begun; its answer is kept whatever it is, a declined card
+and a server error included. Rate limits and invalid parameters come before that and are not kept. Payment
+methods are Stripe's own test ones: https://docs.stripe.com/testing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+from tests.fakes.ledger import Answer
+from tests.fakes.provider import Provider, Request, main
+
+API_KEY = "sk_test_loopback"
+_LONGEST_KEY = 255
+_REQUIRED = ("amount", "currency", "customer")
+_DECLINES = {
+    "pm_card_visa_chargeDeclined": ("card_declined", "generic_decline", "Your card was declined."),
+    "pm_card_visa_chargeDeclinedInsufficientFunds": (
+        "card_declined",
+        "insufficient_funds",
+        "Your card has insufficient funds.",
+    ),
+    "pm_card_authenticationRequired": (
+        "authentication_required",
+        "authentication_required",
+        "Your card was declined. This transaction requires authentication.",
+    ),
+}
+
+
+def error(status: int, type_: str, message: str, *, code: str | None = None, **more: str) -> Answer:
+    """Return an error in Stripe's form; null fields are left out, as Stripe does."""
+    fields = {"type": type_, "message": message, **({} if code is None else {"code": code}), **more}
+    return Answer(status=status, body={"error": fields})
+
+
+class StripeServer(Provider):
+    """A local Stripe: `POST /v1/payment_intents` with confirm=true."""
+
+    def handle(self, request: Request) -> Answer | None:
+        """See `Provider`: every answer names the request, and its key."""
+        answer = super().handle(request)
+        if answer is None:
+            return None
+        echo = {} if request.key is None else {"Idempotency-Key": request.key}
+        return replace(answer, headers={"Request-Id": f"req_{uuid4().hex[:14]}", **echo, **answer.headers})
+
+    def check(self, request: Request) -> Answer | None:
+        """See `Provider`."""
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if given != self._api_key:
+            shown = f"{given[:8]}{'*' * 8}{given[-4:]}"
+            return error(
+                HTTPStatus.UNAUTHORIZED, "invalid_request_error", f"Invalid API Key provided: {shown}"
+            )
+        if (request.method, request.path) != ("POST", "/v1/payment_intents"):
+            return error(
+                HTTPStatus.NOT_FOUND,
+                "invalid_request_error",
+                f"Unrecognized request URL ({request.method}: {request.path}).",
+            )
+        if request.key is not None and len(request.key) > _LONGEST_KEY:
+            return error(
+                HTTPStatus.BAD_REQUEST, "idempotency_error", "Keys for idempotent requests are too long."
+            )
+        fields = _fields(request)
+        missing = [field for field in _REQUIRED if field not in fields]
+        if missing:
+            return error(
+                HTTPStatus.BAD_REQUEST,
+                "invalid_request_error",
+                f"Missing required param: {missing[0]}.",
+                code="parameter_missing",
+                param=missing[0],
+            )
+        return None
+
+    def carry_out(self, request: Request) -> tuple[Answer, Mapping[str, str] | None]:
+        """See `Provider`."""
+        fields = _fields(request)
+        declined = _DECLINES.get(fields.get("payment_method", ""))
+        if declined is not None:
+            code, decline_code, message = declined
+            return (
+                error(
+                    HTTPStatus.PAYMENT_REQUIRED, "card_error", message, code=code, decline_code=decline_code
+                ),
+                None,
+            )
+        intent_id = f"pi_{uuid4().hex[:24]}"
+        intent = {
+            "id": intent_id,
+            "object": "payment_intent",
+            "amount": int(fields["amount"]),
+            "currency": fields["currency"],
+            "customer": fields["customer"],
+            "metadata": {"order_id": fields.get("metadata[order_id]", "")},
+            "status": "succeeded",
+        }
+        return Answer(status=HTTPStatus.OK, body=intent), {"id": intent_id, **fields}
+
+    def keeps(self, answer: Answer) -> bool:
+        """See `Provider`: errors too."""
+        return True
+
+    def in_progress(self, key: str) -> Answer:
+        """See `Provider`."""
+        conflict = error(
+            HTTPStatus.CONFLICT,
+            "idempotency_error",
+            f"There is currently another in-progress request using this Idempotent Key: {key}. "
+            "Please try again later.",
+            code="idempotency_key_in_use",
+        )
+        return replace(conflict, headers={"Stripe-Should-Retry": "true"})
+
+    def mismatch(self, key: str) -> Answer:
+        """See `Provider`."""
+        return error(
+            HTTPStatus.BAD_REQUEST,
+            "idempotency_error",
+            "Keys for idempotent requests can only be used with the same parameters they were first used "
+            f"with. Try using a key other than '{key}' if you meant to execute a different request.",
+        )
+
+    def replay(self, answer: Answer) -> Answer:
+        """See `Provider`."""
+        return replace(answer, headers={**answer.headers, "Idempotent-Replayed": "true"})
+
+
+def _fields(request: Request) -> dict[str, str]:
+    return dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+
+
+if __name__ == "__main__":
+    main(StripeServer, api_key=API_KEY)

@@ -1,0 +1,57 @@
+"""What the integration tests share: one running server for all of them, and others of one's own to break."""
+
+import functools
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from tests.integration.temporal_container import (
+    TemporalContainer,
+    temporal_binary,
+    temporal_container,
+    temporal_image,
+    why_no_container,
+)
+
+_why_no_container = functools.cache(why_no_container)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a `docker` test where there is no engine; fail it where the machine has promised one."""
+    if item.get_closest_marker("docker") is None:
+        return
+    reason = _why_no_container()
+    if reason is None:
+        return
+    if os.environ.get("DEDUPE_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"DEDUPE_REQUIRE_DOCKER=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+async def running_server() -> AsyncIterator[str]:
+    """The address of the session's server: DEDUPE_TEMPORAL_ADDRESS, or else a dev server of its own."""
+    if address := os.environ.get("DEDUPE_TEMPORAL_ADDRESS"):
+        yield address
+        return
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(temporal_binary())
+    ) as environment:
+        yield environment.client.service_client.config.target_host
+
+
+@pytest.fixture(scope="session")
+def server_image() -> Iterator[str]:
+    """The image of the session's Temporal containers."""
+    with temporal_image() as image:
+        yield image
+
+
+@pytest.fixture
+async def server(server_image: str) -> AsyncIterator[TemporalContainer]:
+    """A Temporal server in a container of the test's own, to break as it likes."""
+    async with temporal_container(server_image) as container:
+        yield container
