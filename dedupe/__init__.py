@@ -17,6 +17,7 @@ Beside the road: `errors`, `execution` (for activities), `plugin` and `key_serve
 (the test server), `admin` and `__main__` (for operators).
 """
 
+from dedupe.admin import DedupeKeys, KeyRecord, KeyState
 from dedupe.calls import execute_activity, start_activity
 from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidDeduplicationKeyError
 from dedupe.execution import Execution, current_execution
@@ -26,11 +27,14 @@ from dedupe.plugin import DedupePlugin
 
 __all__ = [
     "DedupeError",
+    "DedupeKeys",
     "DedupePlugin",
     "DeduplicationConflictError",
     "Execution",
     "FailedResult",
     "InvalidDeduplicationKeyError",
+    "KeyRecord",
+    "KeyState",
     "Scope",
     "current_execution",
     "execute_activity",

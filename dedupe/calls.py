@@ -5,11 +5,11 @@ variable, which the interceptor takes up. Without the interceptor nothing is sch
 protection never runs unprotected.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Required, TypeVar, Unpack, overload
+from typing import Any, Literal, Required, TypeVar, Unpack, cast, overload
 
 from temporalio import workflow
 from temporalio.types import (
@@ -26,7 +26,7 @@ from dedupe.keys import Scope, ScopedKey
 from dedupe.outcome import FailedResult
 
 SCOPED = "dedupe.scoped"
-"""Extern function that gives a key its scope: `Keyspace.scoped`. Only a worker with the interceptor has it."""
+"""Extern function that gives a key its scope: `Keyspace.scoped`. The interceptor brings it."""
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -59,8 +59,8 @@ class CallOptions(workflow.ActivityConfig, total=False):
     deduplication_ttl: timedelta | None
     """How long the outcome is kept, from settlement; None, the default: for ever."""
     on_mismatch: Literal["reuse", "raise"]
-    """Other arguments under the same key: "reuse" (the default) takes the key for the identity, "raise" is a
-    `DeduplicationConflictError`."""
+    """What other arguments under the same key mean: "reuse" (the default): nothing, the key is the identity;
+    "raise": a `DeduplicationConflictError`."""
 
 
 _NO_ARGUMENT: Any = object()
@@ -261,19 +261,19 @@ def start_activity(
         DedupeError: The call cannot be carried out; nothing was executed.
     """
     name = activity if isinstance(activity, str) else getattr(activity, "__name__", repr(activity))
-    scoped = workflow.extern_functions().get(SCOPED)
-    if scoped is None:
+    lent = cast("Mapping[str, Callable[..., ScopedKey]]", workflow.extern_functions())
+    if SCOPED not in lent:
         raise PluginMissingError(activity=name)
-    key = options.pop("deduplication_key")
-    scope = options.pop("deduplication_scope", Scope.PROJECT)
+    plain: dict[str, Any] = {**options}
+    key = plain.pop("deduplication_key", None)
+    scope = plain.pop("deduplication_scope", Scope.PROJECT)
     call = Deduplication(
         key=key,
-        scoped=scoped(key, scope=scope, job=workflow.info().workflow_type),
+        scoped=lent[SCOPED](key, scope=scope, job=workflow.info().workflow_type),
         skip_failure=skip_failure,
-        ttl=options.pop("deduplication_ttl", None),
-        on_mismatch=options.pop("on_mismatch", "reuse"),
+        ttl=plain.pop("deduplication_ttl", None),
+        on_mismatch=plain.pop("on_mismatch", "reuse"),
     )
-    plain: Any = options
     if arg is not _NO_ARGUMENT:
         plain["arg"] = arg
     token = CALL.set(call)

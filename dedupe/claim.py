@@ -29,7 +29,6 @@ from dedupe.messages import (
     Sighting,
     Start,
     Waiter,
-    decode,
     encode,
 )
 from dedupe.outcome import Answer
@@ -125,6 +124,7 @@ class Claim:
             key=self.question.key,
             activity=self.question.activity,
             plan=self.plan,
+            caller=self.waiter.workflow_id,
             waiters=(self.waiter,),
             idempotency_key=idempotency_key,
         )
@@ -178,6 +178,7 @@ class Claims:
                     generation=execution.generation,
                     idempotency_key=execution.idempotency_key,
                     plan=claim.plan,
+                    caller=claim.waiter.workflow_id,
                 )
                 if not _taken(await claim.key.rerun(rerun, claim.arguments), claim):
                     return False

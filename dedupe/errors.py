@@ -5,7 +5,7 @@ clearly, instead of failing a workflow task for ever. `message` is the template;
 which key, and what to do. The error's type on the wire is its class name, so `restore` gives it back.
 """
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from temporalio.exceptions import ApplicationError
 
@@ -24,14 +24,10 @@ class DedupeError(ApplicationError):
         """Return the error that crossed the wire as `error`, or None where it is none of these."""
         for kind in _kinds(cls):
             if kind.__name__ == error.type:
-                return kind._with_message(error.message)
+                restored = kind.__new__(kind)
+                ApplicationError.__init__(restored, error.message, type=error.type, non_retryable=True)
+                return restored
         return None
-
-    @classmethod
-    def _with_message(cls, message: str) -> Self:
-        restored = cls.__new__(cls)
-        ApplicationError.__init__(restored, message, type=cls.__name__, non_retryable=True)
-        return restored
 
 
 class InvalidDeduplicationKeyError(DedupeError):
@@ -62,7 +58,7 @@ class PluginMissingError(DedupeError):
     """The worker that runs the job has no DedupePlugin."""
 
     template = (
-        "the deduplicated call of activity {activity!r} needs the DedupePlugin, which this worker does not have. "
+        "the deduplicated call of activity {activity!r} needs the DedupePlugin, which this worker lacks. "
         "Nothing was executed. Connect the worker's client with plugins=[DedupePlugin(...)]."
     )
 
@@ -70,15 +66,33 @@ class PluginMissingError(DedupeError):
 class InvalidCallError(DedupeError):
     """The options or arguments of a deduplicated call cannot be used."""
 
-    template = "the call of activity {activity!r} with deduplication key {key!r} is invalid: {reason}. Nothing was executed."
+    template = (
+        "the call of activity {activity!r} with deduplication key {key!r} is invalid: {reason}. "
+        "Nothing was executed."
+    )
+
+
+class KeyExecutingError(DedupeError):
+    """The record of a key that is executing was to be dropped."""
+
+    template = "deduplication key {key!r} is executing. Wait for its end, or drop it with force=True."
+
+
+class KeyNotForgottenError(DedupeError):
+    """The workflow of a key that was to be dropped takes no notice."""
+
+    template = (
+        "deduplication key {key!r} is not forgotten yet: its workflow takes no notice. "
+        "Run a worker that serves task queue {task_queue!r}."
+    )
 
 
 class UnreadableRecordError(DedupeError):
     """What is recorded under the key cannot be read."""
 
     template = (
-        "the record of deduplication key {key!r} cannot be read: {reason}. Nothing was executed, the record is "
-        "kept. Use the data converter and the activity's return type that it was written with."
+        "the record of deduplication key {key!r} cannot be read: {reason}. Nothing was executed, the record "
+        "is kept. Use the data converter and the activity's return type that it was written with."
     )
 
 

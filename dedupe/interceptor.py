@@ -18,10 +18,11 @@ from temporalio.converter import FailureConverter
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
-
-    TimeoutError as ActivityTimeoutError,
     TimeoutType,
     is_cancelled_exception,
+)
+from temporalio.exceptions import (
+    TimeoutError as ActivityTimeoutError,
 )
 from temporalio.worker import (
     Interceptor,
@@ -223,7 +224,9 @@ class _Outbound(WorkflowOutboundInterceptor):
             failure_of(message), workflow.payload_converter()
         )
         if not isinstance(error, ActivityError):
-            raise UnreadableRecordError(key=call.question.key, reason=f"it holds a failure of another kind: {error!r}")
+            raise UnreadableRecordError(
+                key=call.question.key, reason=f"it holds a failure of another kind: {error!r}"
+            )
         if not call.question.skip_failure or is_cancelled_exception(error):
             raise error
         return failed_result(
@@ -256,7 +259,9 @@ def _unanswered(call: _Call, error: ActivityError) -> FailedResult:
             raise ours from error
         if cause.type == WAITING:
             cause = ActivityTimeoutError(
-                "activity ScheduleToClose timeout", type=TimeoutType.SCHEDULE_TO_CLOSE, last_heartbeat_details=[]
+                "activity ScheduleToClose timeout",
+                type=TimeoutType.SCHEDULE_TO_CLOSE,
+                last_heartbeat_details=[],
             )
     as_called = ActivityError(
         error.message,
@@ -313,6 +318,7 @@ class CallerHeadersInterceptor(Interceptor):
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor] | None:
         """See base class."""
+        del input
         return _KeyInbound
 
 

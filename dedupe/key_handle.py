@@ -16,8 +16,8 @@ from temporalio.converter import WorkflowSerializationContext
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe import ledger
 from dedupe.decision import Record
+from dedupe.ledger import read
 from dedupe.messages import ATTACH, FORGET, KEY_WORKFLOW, RERUN, Attach, Forget, Message, Rerun, Start, encode
 
 
@@ -39,8 +39,8 @@ class KeyHandle:
     key_id: str
 
     async def read(self, *, with_fingerprint: bool = False) -> Record:
-        """Return the key's record; see `ledger.read`."""
-        return await ledger.read(self.client, self.key_id, with_fingerprint=with_fingerprint)
+        """Return what is recorded under the key."""
+        return await read(self.client, self.key_id, with_fingerprint=with_fingerprint)
 
     async def start(
         self,
@@ -73,13 +73,13 @@ class KeyHandle:
         return True
 
     async def attach(self, attach: Attach, *, turn: str) -> Signalled:
-        """Ask the key's workflow to complete a claim. Of several asked in one `turn` only the first counts."""
+        """Ask the key's workflow to complete a claim. Of several asked in one `turn` the first counts."""
         waiter = attach.waiter
         request = f"{ATTACH}/{waiter.workflow_id}/{waiter.run_id}/{waiter.activity_id}/{turn}"
         return await self._signal(ATTACH, attach, request_id=str(uuid5(NAMESPACE_OID, request)))
 
     async def rerun(self, rerun: Rerun, arguments: Payload) -> Signalled:
-        """Ask the key's workflow to execute a failed generation again. The first to ask provides the arguments."""
+        """Ask the key's workflow to execute what failed again. The first to ask provides the arguments."""
         request = f"{RERUN}/{self.key_id}/{rerun.idempotency_key}/{rerun.generation}"
         return await self._signal(RERUN, rerun, arguments, request_id=str(uuid5(NAMESPACE_OID, request)))
 
@@ -87,7 +87,9 @@ class KeyHandle:
         """Ask the key's workflow to drop the record."""
         return await self._signal(FORGET, forget)
 
-    async def _signal(self, name: str, message: Message, *content: Payload, request_id: str = "") -> Signalled:
+    async def _signal(
+        self, name: str, message: Message, *content: Payload, request_id: str = ""
+    ) -> Signalled:
         converter = self.client.data_converter.with_context(
             WorkflowSerializationContext(namespace=self.client.namespace, workflow_id=self.key_id)
         )

@@ -5,7 +5,7 @@ stops after the last, so that what they wait for is served until they have drain
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,12 @@ class KeyServer:
     """The embedded worker of one client, and who uses it."""
 
     def __init__(
-        self, client: Client, *, task_queue: str, max_cached_keys: int, activities: Sequence[Callable[..., Any]]
+        self,
+        client: Client,
+        *,
+        task_queue: str,
+        max_cached_keys: int,
+        activities: Sequence[Callable[..., Any]],
     ) -> None:
         """Create it; it runs while somebody is `using` it."""
         self._worker = Worker(
@@ -35,8 +40,8 @@ class KeyServer:
             workflows=[KeyWorkflow],
             activities=[settle, *activities],
             interceptors=[CallerHeadersInterceptor()],
-            # The workflow is ours and is proved deterministic by replay; a sandbox per key would cost each miss
-            # several milliseconds of CPU.
+            # The workflow is ours and is proved deterministic by replay; a sandbox for each key would cost
+            # each miss several milliseconds of CPU.
             workflow_runner=UnsandboxedWorkflowRunner(),
             max_cached_workflows=max_cached_keys,
             sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
@@ -50,7 +55,7 @@ class KeyServer:
         return self._users == 0
 
     @asynccontextmanager
-    async def using(self) -> AsyncIterator[None]:
+    async def using(self) -> AsyncGenerator[None]:
         """Keep the worker running."""
         if self._running is None:
             self._running = asyncio.create_task(self._worker.run(), name="dedupe key server")

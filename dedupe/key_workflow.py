@@ -47,7 +47,9 @@ _LARGEST_ROLLOVER = 1_500_000
 """Bytes of an outcome that still fit, with the rest, into one workflow input."""
 _NOTHING = RawValue(Payload())
 
-CALLER_HEADERS: ContextVar[Mapping[str, bytes]] = ContextVar("dedupe-caller-headers", default=MappingProxyType({}))
+CALLER_HEADERS: ContextVar[Mapping[str, bytes]] = ContextVar(
+    "dedupe-caller-headers", default=MappingProxyType({})
+)
 """Serialized headers of the call that is executed; `dedupe.interceptor` puts them on its activity."""
 
 
@@ -80,8 +82,9 @@ class KeyWorkflow:
         self._closing = self._start.forgotten
 
     @workflow.run
-    async def run(self, start: RawValue = _NOTHING, content: RawValue = _NOTHING) -> None:  # noqa: ARG002
+    async def run(self, start: RawValue = _NOTHING, content: RawValue = _NOTHING) -> None:
         """Hold the key until it is forgotten or expires."""
+        del start, content  # taken up in __init__
         while not self._closing:
             match self._record:
                 case Executing(execution=execution):
@@ -220,7 +223,7 @@ class KeyWorkflow:
         await self._reply()
 
     async def _reply(self) -> None:
-        """Complete the claims that have an answer. What gets lost here is healed by the claims' wait slice."""
+        """Complete the claims that have an answer. A reply lost here is healed by the claim's wait slice."""
         while self._replies:
             payload = self._replies[0][1]
             batch = [waiter for waiter, reply in self._replies if reply is payload][:_BATCH]

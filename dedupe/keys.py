@@ -58,7 +58,7 @@ class ScopedKey:
         Segments are percent-encoded. An id that would be longer keeps its readable head and ends in `~` and
         the SHA-256 of the whole; `~` stands nowhere else.
         """
-        whole = f"{prefix_of(self.scope, self.owner)}{_encode(self.key, safe=_KEY_SAFE)}"
+        whole = prefix_of(self.scope, self.owner, key_prefix=self.key)
         if len(whole) <= MAX_ID_LENGTH:
             return whole
         digest = hashlib.sha256(whole.encode("ascii")).hexdigest()
@@ -86,9 +86,10 @@ class ScopedKey:
         )
 
 
-def prefix_of(scope: Scope, owner: tuple[str, ...]) -> str:
-    """Return what the ids of all keys of one scope begin with."""
-    return f"{_PREFIX[scope]}:{'/'.join(_encode(segment, safe=_OWNER_SAFE) for segment in owner)}:"
+def prefix_of(scope: Scope, owner: tuple[str, ...], *, key_prefix: str = "") -> str:
+    """Return what the ids of all keys of one scope begin with, that begin with `key_prefix`."""
+    owned = "/".join(_encode(segment, safe=_OWNER_SAFE) for segment in owner)
+    return f"{_PREFIX[scope]}:{owned}:{_encode(key_prefix, safe=_KEY_SAFE)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +145,7 @@ class Keyspace:
                 return (self.organization, self.project, job)
             case Scope.JOB:
                 raise InvalidDeduplicationKeyError(reason="a key of scope JOB needs the job's workflow type")
-            case _:  # pyright: ignore[reportUnnecessaryComparison] - callers may be untyped
+            case _:  # a caller without a type checker
                 raise InvalidDeduplicationKeyError(reason=f"{scope!r} is not a Scope")
 
     def _checked(self, key: object) -> str:
@@ -164,7 +165,7 @@ class Keyspace:
 
 
 def fingerprint(arguments: Sequence[Payload]) -> str:
-    """Return the SHA-256 over encoded arguments, in hex; JSON counts by content, not by order or white space."""
+    """Return the SHA-256 over encoded arguments, in hex. JSON counts by its content, not by its spelling."""
     digest = hashlib.sha256()
     for payload in arguments:
         encoding = payload.metadata.get("encoding", b"")

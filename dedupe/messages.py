@@ -38,9 +38,7 @@ _ARGUMENTS = b"arguments"
 class Message(BaseModel):
     """A model that crosses the wire."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64"
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64")
 
 
 class Question(Message):
@@ -117,6 +115,8 @@ class Start(Message):
     key: str
     activity: str
     plan: Plan
+    caller: str = ""
+    """Workflow id of the job whose call is executed."""
     waiters: tuple[Waiter, ...] = ()
     generation: int = 1
     """1 for the key's first execution, one more for each that follows a failure."""
@@ -146,6 +146,8 @@ class Rerun(Message):
     """The one that failed. If it is no longer the last, the request is void."""
     idempotency_key: str
     """Of the execution that failed; it tells one life of the key from another."""
+    caller: str = ""
+    """Workflow id of the job whose call is executed."""
     plan: Plan
 
 

@@ -94,7 +94,7 @@ def decode_answer(payload: Payload) -> "Payload | FailureMessage | None":
 
 def failure_of(message: FailureMessage) -> Failure:
     """Return the failure in a message."""
-    return ParseDict(message.failure, Failure(), ignore_unknown_fields=True)
+    return ParseDict(dict(message.failure), Failure(), ignore_unknown_fields=True)
 
 
 def roll_over(outcome: Outcome) -> Payload:

@@ -6,8 +6,9 @@ workflows of the keys live.
 """
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import cast
 
 from temporalio import activity
 from temporalio.client import Client
@@ -15,7 +16,6 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
-    Replayer,
     ReplayerConfig,
     Worker,
     WorkerConfig,
@@ -39,8 +39,8 @@ DEFAULT_CACHED_KEYS = 500
 class DedupePlugin(SimplePlugin):
     """Lets the jobs of a worker call activities with a deduplication key.
 
-    `Client.connect(..., plugins=[DedupePlugin(organization="acme", project="web")])`. Give it to the client or
-    to the worker, not to both.
+    `Client.connect(..., plugins=[DedupePlugin(organization="acme", project="web")])`. Give it to the client,
+    or to each worker.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class DedupePlugin(SimplePlugin):
         Args:
             organization: Who shares the keys of `Scope.ORGANIZATION`.
             project: Who shares the keys of `Scope.PROJECT`.
-            task_queue: Where the workflows of all keys of the namespace live. Keys outlive job queues, so keep
-                it. All workers that serve it need the same payload codec.
+            task_queue: Where the workflows of all keys of the namespace live. Keys outlive job queues, so
+                keep it. All workers that serve it need the same payload codec.
             serve: Whether each process also serves that task queue. If not, another process has to.
-            key_secret: Replaces keys by their HMAC-SHA256 under it, for keys that hold personal data: workflow
-                ids are not covered by payload codecs. Another secret makes other keys.
+            key_secret: Replaces keys by their HMAC-SHA256 under it, for keys that hold personal data:
+                workflow ids are not covered by payload codecs. Another secret makes other keys.
             wait_slice: The longest a waiting call goes without looking for itself, should it never be told.
             max_cached_keys: How many workflows of keys each process keeps in memory.
 
@@ -86,7 +86,9 @@ class DedupePlugin(SimplePlugin):
         """Add the interceptor, the peek and the claim to a worker that runs jobs."""
         if _serves_keys(config) or _job_activities(config) is not None:
             return config
-        client = config["client"]
+        client = config.get("client")
+        if client is None:
+            return config
         activities = _JobActivities(task_queue=self._task_queue)
         config["activities"] = [*config.get("activities", []), activities.peek, activities.claim]
         config["interceptors"] = [
@@ -96,7 +98,7 @@ class DedupePlugin(SimplePlugin):
                 claim_task_queue=self._task_queue if config.get("no_remote_activities") else None,
             ),
         ]
-        config["workflow_runner"] = _passing_through(config["workflow_runner"])
+        config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -167,7 +169,9 @@ class _JobActivities:
         return peeked(asked, record)
 
     @activity.defn(name=CLAIM)
-    async def claim(self, question: RawValue, plan: RawValue, arguments: RawValue, sighting: RawValue) -> RawValue:
+    async def claim(
+        self, question: RawValue, plan: RawValue, arguments: RawValue, sighting: RawValue
+    ) -> RawValue:
         claim = Claim.of(decode(Question, question.payload), decode(Plan, plan.payload), arguments.payload)
         if self.skips_time:
             return RawValue(await self._time_skipping_claims.claim(claim))
@@ -182,7 +186,8 @@ def _job_activities(config: WorkerConfig) -> _JobActivities | None:
     """Return what a plugin added to a worker."""
     if _serves_keys(config):
         return None
-    owners = (getattr(registered, "__self__", None) for registered in config.get("activities", []))
+    functions = cast("Sequence[object]", config.get("activities", []))
+    owners = (getattr(function, "__self__", None) for function in functions)
     return next((owner for owner in owners if isinstance(owner, _JobActivities)), None)
 
 

@@ -18,7 +18,11 @@ from dedupe.messages import MARK, SETTLE, Settlement, Waiter, decode
 from dedupe.outcome import RECLAIM
 
 _CONCURRENCY = 50
-_HOPELESS = {RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.PERMISSION_DENIED}
+_HOPELESS = {
+    RPCStatusCode.INVALID_ARGUMENT,
+    RPCStatusCode.FAILED_PRECONDITION,
+    RPCStatusCode.PERMISSION_DENIED,
+}
 
 
 @activity.defn(name=SETTLE)
@@ -58,7 +62,9 @@ async def _tell(client: Client, waiter: Waiter, reply: Payload) -> RPCError | No
         if error.status == RPCStatusCode.NOT_FOUND:
             return None
         if error.status in _HOPELESS:
-            activity.logger.warning("could not tell claim %s of %s: %s", waiter.activity_id, waiter.workflow_id, error)
+            activity.logger.warning(
+                "could not tell claim %s of %s: %s", waiter.activity_id, waiter.workflow_id, error
+            )
             return None
         return error
     return None

@@ -7,7 +7,7 @@ closed run is the record. So a TTL is judged by server time stamps. No other mod
 """
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from google.protobuf.empty_pb2 import Empty
@@ -38,6 +38,12 @@ async def is_time_skipping(client: Client) -> bool:
             return False
         raise
     return True
+
+
+async def server_time(client: Client) -> datetime:
+    """Return the time-skipping server's own time."""
+    response = await client.test_service.get_current_time(Empty())
+    return response.time.ToDatetime(tzinfo=UTC)
 
 
 def unless_expired(record: Record, *, now: datetime) -> Record:
