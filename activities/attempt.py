@@ -8,7 +8,7 @@ the call's own.
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -40,7 +40,7 @@ def header_value(key: str, *, limit: int) -> str:
 
 
 @asynccontextmanager
-async def heartbeating() -> AsyncIterator[None]:
+async def heartbeating() -> AsyncGenerator[None]:
     """Heartbeat while the block runs, where the call has a heartbeat timeout; so a dead worker is missed."""
     timeout = activity.info().heartbeat_timeout
     if timeout is None or timeout <= timedelta(0):

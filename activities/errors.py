@@ -51,7 +51,7 @@ class ErrorKind(StrEnum):
 
     @classmethod
     def of_status(cls, status: int | None) -> "ErrorKind":
-        """Return what an HTTP status that is not a success means; None stands for no answer at all."""
+        """Return what the status of an answer that is no success means; None: there was no answer."""
         match status:
             case None | HTTPStatus.REQUEST_TIMEOUT | HTTPStatus.FAILED_DEPENDENCY | HTTPStatus.TOO_EARLY:
                 return cls.UNAVAILABLE
@@ -62,8 +62,8 @@ class ErrorKind(StrEnum):
             case HTTPStatus.TOO_MANY_REQUESTS:
                 return cls.RATE_LIMITED
             case _:
-                server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-                return cls.UNAVAILABLE if server_error else cls.INVALID_REQUEST
+                client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+                return cls.INVALID_REQUEST if client_error else cls.UNAVAILABLE
 
 
 _ADVICE = {
@@ -95,7 +95,8 @@ def provider_error(
         secret: The API key, which is struck out of the message.
     """
     if secret is not None:
-        happened = happened.replace(secret.get_secret_value(), str(secret))
+        for word in secret.get_secret_value().split():
+            happened = happened.replace(word, str(secret))
     # Providers' texts come in several lines, and a broken proxy answers with a whole page.
     happened = textwrap.shorten(happened, _LONGEST_ANSWER, placeholder=" ...").rstrip(".")
     return ApplicationError(

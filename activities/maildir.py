@@ -7,14 +7,17 @@ from `new/` to `cur/`, and from one name there to another.
 """
 
 import fcntl
-import mailbox
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 _PRIVATE = 0o700
+# As long as every program that delivers into a Maildir leaves a draft alone.
+_OLDEST_DRAFT = timedelta(hours=36)
 
 
 class Maildir:
@@ -29,7 +32,7 @@ class Maildir:
         self._directory = directory
         for name in ("tmp", "new", "cur"):
             (directory / name).mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-        mailbox.Maildir(directory, create=False).clean()
+        self._clean()
 
     def deliver(self, name: str, message: bytes) -> bytes:
         """Deliver the message under the name, unless there is one; return the one that is there now.
@@ -64,8 +67,15 @@ class Maildir:
             with suppress(FileNotFoundError):
                 return read.read_bytes()
 
+    def _clean(self) -> None:
+        for draft in (self._directory / "tmp").iterdir():
+            # Others deliver, and clean, at the same time.
+            with suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > _OLDEST_DRAFT.total_seconds():
+                    draft.unlink()
+
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None]:
         # A lock on an open file goes with the process, however it ends.
         with (self._directory / "deliveries.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

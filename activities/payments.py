@@ -8,12 +8,9 @@ carry out: a card that was declined stays declined under its key, and a server e
 
 import asyncio
 import math
-import sqlite3
-from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, assert_never
-from uuid import uuid4
 
 import stripe
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
@@ -23,6 +20,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.attempt import header_value, heartbeating, idempotency_key
 from activities.errors import ErrorKind, header, provider_error
+from activities.ledger import Ledger
 from activities.settings import ApiKey, RequestTimeout, Section
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)]
@@ -32,22 +30,6 @@ Currency = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z]{3
 """An ISO 4217 code, kept in lower case as Stripe writes it."""
 
 _STRIPE_KEY_LIMIT = 255
-_LOCK_TIMEOUT = timedelta(seconds=30)
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS charges (
-    id TEXT PRIMARY KEY,
-    idempotency_key TEXT UNIQUE,
-    order_id TEXT NOT NULL,
-    payment TEXT NOT NULL,
-    charged_at TEXT NOT NULL
-)
-"""
-# One statement, so one transaction: of two with the same key, in any processes, the second finds the first.
-_INSERT_OR_FIND = """
-INSERT INTO charges VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (idempotency_key) DO UPDATE SET id = id
-RETURNING id, payment
-"""
 
 
 class Charge(BaseModel):
@@ -115,37 +97,28 @@ class LedgerTransport:
             OSError: Its folder cannot be made.
             sqlite3.Error: The file cannot be made, or is no ledger.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        with closing(self._connect()) as ledger:
-            ledger.execute("PRAGMA journal_mode = WAL")
-            ledger.execute(_SCHEMA)
+        self._ledger = Ledger(path)
 
     async def charge(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt:
         """See `PaymentTransport`. sqlite3.Error, which Temporal retries: the disk would not take it."""
-        return await asyncio.to_thread(self._charge, charge, idempotency_key)
-
-    def _charge(self, charge: Charge, key: str | None) -> ChargeReceipt:
-        own_id = f"ch_{uuid4().hex}"
-        payment = charge.model_dump_json()
-        row = (own_id, key, charge.order_id, payment, datetime.now(UTC).isoformat())
-        with closing(self._connect()) as ledger:
-            ((charge_id, payment),) = ledger.execute(_INSERT_OR_FIND, row).fetchall()
-        if Charge.model_validate_json(payment) != charge:
+        entry = await asyncio.to_thread(
+            self._ledger.charge,
+            idempotency_key,
+            order_id=charge.order_id,
+            payment=charge.model_dump_json(),
+        )
+        if Charge.model_validate_json(entry.payment) != charge:
             raise provider_error(
                 ErrorKind.IDEMPOTENCY_KEY_REUSED,
-                f"The ledger holds another charge under idempotency key {key!r}",
+                f"The ledger holds another charge under idempotency key {idempotency_key!r}",
             )
         return ChargeReceipt(
-            charge_id=charge_id,
+            charge_id=entry.charge_id,
             status="succeeded",
             amount=charge.amount,
             currency=charge.currency,
-            replayed=charge_id != own_id,
+            replayed=not entry.is_new,
         )
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT.total_seconds(), isolation_level=None)
 
 
 class StripeTransport:
@@ -190,21 +163,10 @@ class StripeTransport:
             )
         except stripe.StripeError as error:
             raise self._refusal(error) from None
-        succeeded = intent.status == "succeeded"
-        if not succeeded and intent.status != "processing":
-            raise provider_error(
-                ErrorKind.PAYMENT_DECLINED,
-                f"Stripe left payment {intent.id} as {intent.status}",
-                code=intent.status,
-            )
-        response = intent.last_response
-        return ChargeReceipt(
-            charge_id=intent.id,
-            status="succeeded" if succeeded else "processing",
-            amount=intent.amount,
-            currency=intent.currency,
-            replayed=response is not None and header(response.headers, "Idempotent-Replayed") == "true",
-        )
+        try:
+            return _receipt(intent)
+        except AttributeError:  # what the SDK says of a field that is not there
+            raise provider_error(ErrorKind.UNAVAILABLE, "Stripe answered without a payment") from None
 
     def _refusal(self, error: stripe.StripeError) -> ApplicationError:
         # https://docs.stripe.com/error-low-level
@@ -225,6 +187,24 @@ class StripeTransport:
             headers=error.headers,
             secret=self._api_key,
         )
+
+
+def _receipt(intent: stripe.PaymentIntent) -> ChargeReceipt:
+    succeeded = intent.status == "succeeded"
+    if not succeeded and intent.status != "processing":
+        raise provider_error(
+            ErrorKind.PAYMENT_DECLINED,
+            f"Stripe left payment {intent.id} as {intent.status}",
+            code=intent.status,
+        )
+    response = intent.last_response
+    return ChargeReceipt(
+        charge_id=intent.id,
+        status="succeeded" if succeeded else "processing",
+        amount=intent.amount,
+        currency=intent.currency,
+        replayed=response is not None and header(response.headers, "Idempotent-Replayed") == "true",
+    )
 
 
 class LedgerSettings(Section):

@@ -70,7 +70,7 @@ class KeyWorkflow:
         """
         try:
             self._start = decode(Start, start.payload)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:  # no message; not even two raw values
             message = f"{KEY_WORKFLOW} is started by deduplicated calls only; its input cannot be read"
             raise ApplicationError(message, non_retryable=True) from error
         self._plan = self._start.plan

@@ -69,10 +69,11 @@ class Ledger:
     async def key_and_caller(self) -> tuple[str, str]:
         """Return the key itself, and the workflow id of the job whose call was executed last."""
         start, _ = await self._start()
-        if self.pages.rerun is None:
+        try:
+            [message, *_] = await _raw(self._workflow_converter(), self.pages.rerun)
+            return start.key, decode(Rerun, message).caller
+        except ValueError:  # there is none, or what was sent by hand
             return start.key, start.caller
-        [message, *_] = await _raw(self._workflow_converter(), self.pages.rerun)
-        return start.key, decode(Rerun, message).caller
 
     async def record(self) -> Record:
         """Return what is recorded.

@@ -46,7 +46,7 @@ class Pages:
     noticed_at: datetime | None = None
     """When the key's workflow took notice of the close event."""
     expires_at: datetime | None = None
-    rerun: list[Payload] | None = None
+    rerun: list[Payload] = field(default_factory=list[Payload])
     """The last request to execute again."""
     _task_started_at: datetime | None = None
 

@@ -89,7 +89,7 @@ class DedupePlugin(SimplePlugin):
         client = config.get("client")
         if client is None:
             return config
-        activities = _JobActivities(task_queue=self._task_queue)
+        activities = _JobActivities(self, task_queue=self._task_queue)
         config["activities"] = [*config.get("activities", []), activities.peek, activities.claim]
         config["interceptors"] = [
             *config.get("interceptors", []),
@@ -116,7 +116,7 @@ class DedupePlugin(SimplePlugin):
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run the worker, and beside it the one that serves the keys."""
         activities = _job_activities(worker.config(active_config=True))
-        if activities is None:
+        if activities is None or activities.plugin is not self:
             await next(worker)
             return
         activities.skips_time = await is_time_skipping(worker.client)
@@ -155,7 +155,8 @@ class DedupePlugin(SimplePlugin):
 class _JobActivities:
     """Peek and claim as one worker registers them: on the time-skipping server they go another way."""
 
-    def __init__(self, *, task_queue: str) -> None:
+    def __init__(self, plugin: DedupePlugin, *, task_queue: str) -> None:
+        self.plugin = plugin
         self.skips_time = False
         self._claims = Claims(task_queue=task_queue)
         self._time_skipping_claims = TimeSkippingClaims(task_queue=task_queue)

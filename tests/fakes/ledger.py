@@ -26,7 +26,7 @@ class Answer:
 
     status: int
     body: Mapping[str, object] | str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         with closing(self._connect()) as file:
-            file.executescript("PRAGMA journal_mode = WAL;" + _SCHEMA)
+            file.executescript(_SCHEMA)
 
     def effects(self) -> list[Effect]:
         """Return everything that was done, in order."""

@@ -14,7 +14,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -131,7 +131,7 @@ class Provider(ABC, ThreadingHTTPServer):
             self._faults.extend(faults)
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         """Hold every request just before its effect until the block ends; `arrived` tells of each."""
         self._gate.clear()
         try:

@@ -85,12 +85,14 @@ class Recorder:
     """A transport that notes keys, and waits where it is told to."""
 
     def __init__(self) -> None:
+        self.sent: list[Email] = []
         self.keys: list[str | None] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
 
     async def send(self, email: Email, idempotency_key: str | None) -> EmailReceipt:
         """See `EmailTransport`."""
+        self.sent.append(email)
         self.keys.append(idempotency_key)
         await self.go_on.wait()
         return EmailReceipt(message_id="1", transport="outbox")
@@ -114,6 +116,7 @@ async def test_a_deduplicated_call_sends_with_the_key_of_its_execution() -> None
             attempt=attempt,
         )
         await place.run(EmailActivities(recorder).send_email, WELCOME)
+    assert recorder.sent == [WELCOME, WELCOME]
     assert recorder.keys == ["0a1b2c-1", "0a1b2c-1"]
 
 

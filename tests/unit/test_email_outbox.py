@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from datetime import timedelta
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default as rfc5322
@@ -16,6 +18,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.email import Email, OutboxTransport
+from activities.maildir import Maildir
 
 ROOT = Path(__file__).parents[2]
 WELCOME = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\n")
@@ -156,18 +159,28 @@ async def test_concurrent_sends_of_one_key_leave_one_message(tmp_path: Path) -> 
     assert len(messages(tmp_path)) == 1
 
 
-_SEND = """
-import asyncio, sys
+def test_a_draft_that_was_left_behind_is_dropped_in_time(tmp_path: Path) -> None:
+    """What a killed process left goes after 36 hours; what may still be written to stays."""
+    Maildir(tmp_path)
+    for name, age in (("old", 37), ("young", 35)):
+        draft = tmp_path / "tmp" / name
+        draft.write_text("Subject: half")
+        long_ago = time.time() - timedelta(hours=age).total_seconds()
+        os.utime(draft, (long_ago, long_ago))
+    Maildir(tmp_path)
+    assert [draft.name for draft in (tmp_path / "tmp").iterdir()] == ["young"]
+
+
+# Waits for a line on its standard input, so that all processes begin at once.
+_DELIVER = """
+import sys
 from pathlib import Path
-from activities.email import Email, OutboxTransport
+from activities.maildir import Maildir
 
-async def main(outbox, keys):
-    transport = OutboxTransport(Path(outbox))
-    email = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\\n")
-    for key in range(int(keys)):
-        print((await transport.send(email, f"welcome-{key}")).message_id)
-
-asyncio.run(main(*sys.argv[1:]))
+sys.stdin.readline()
+maildir = Maildir(Path(sys.argv[1]))
+for number in range(int(sys.argv[2])):
+    print(maildir.deliver(f"name-{number}", f"Subject: {sys.argv[3]}\\n\\nHello.\\n".encode()))
 """
 
 
@@ -176,27 +189,30 @@ def start(script: str, *arguments: str | Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def test_processes_that_send_the_same_keys_leave_one_message_each(tmp_path: Path) -> None:
-    """Four processes make one outbox and send twenty keys each: twenty messages, and equal receipts."""
-    processes = [start(_SEND, tmp_path / "outbox", "20") for _ in range(4)]
+def test_processes_that_deliver_the_same_names_leave_one_message_each(tmp_path: Path) -> None:
+    """Six processes make one outbox and deliver thirty names each: all find the same thirty messages."""
+    processes = [start(_DELIVER, tmp_path / "outbox", "30", str(number)) for number in range(6)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
     printed = [process.communicate()[0] for process in processes]
     assert len(set(printed)) == 1
-    assert len(printed[0].split()) == len(messages(tmp_path / "outbox")) == 20
+    assert len(printed[0].splitlines()) == len(messages(tmp_path / "outbox")) == 30
 
 
-# Kills the process before, or after, the n-th call that changes the disk during a delivery.
+# Dies before, or after, the n-th of its calls that change the disk.
 _DIE = """
 import os, signal, sys
 from pathlib import Path
-import activities.maildir as maildir
 
-when, nth = sys.argv[3], int(sys.argv[4])
+when, nth = sys.argv[4], int(sys.argv[5])
 calls = iter(range(100))
 
 def deadly(call):
@@ -210,11 +226,7 @@ def deadly(call):
         return result
     return wrapped
 
-del sys.argv[3:]
-prepared = maildir.Maildir(Path(sys.argv[1]))
-os.fsync = deadly(os.fsync)
-Path.rename = deadly(Path.rename)
-Path.unlink = deadly(Path.unlink)
+os.fsync, Path.rename, Path.unlink = map(deadly, (os.fsync, Path.rename, Path.unlink))
 """
 
 
@@ -222,15 +234,16 @@ Path.unlink = deadly(Path.unlink)
 @pytest.mark.parametrize(
     ("nth", "call"), list(enumerate(["fsync", "rename", "fsync of the folder", "unlink"]))
 )
-async def test_a_kill_at_any_point_of_a_delivery_leaves_one_message(
+def test_a_kill_at_any_point_of_a_delivery_leaves_one_message(
     tmp_path: Path, when: str, nth: int, call: str
 ) -> None:
     """A process killed around a step of a delivery leaves a whole message or none; a retry makes it one."""
-    process = start(_DIE + _SEND, tmp_path, "1", when, str(nth))
-    process.communicate()
+    process = start(_DIE + _DELIVER, tmp_path, "1", "killed", when, str(nth))
+    process.communicate("\n")
     assert process.returncode == -signal.SIGKILL
     delivered = nth > 1 or (call, when) == ("rename", "after")
-    assert len(messages(tmp_path)) == (1 if delivered else 0)
-    await OutboxTransport(tmp_path).send(WELCOME, "welcome-0")
+    assert [message["Subject"] for message in messages(tmp_path)] == ["killed"] * delivered
+    found = Maildir(tmp_path).deliver("name-0", b"Subject: retried\n\nHello.\n")
     (message,) = messages(tmp_path)
-    assert message.get_content() == WELCOME.text
+    assert message["Subject"] == ("killed" if delivered else "retried")
+    assert message.as_bytes() == found
