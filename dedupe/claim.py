@@ -13,7 +13,6 @@ from typing import assert_never
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client
 from temporalio.common import RawValue, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
@@ -44,12 +43,6 @@ _ROUNDS = 10
 """How often a claim looks again at a key whose runs come and go, before it backs off."""
 _PATIENCE = 10
 """Attempts, about a minute of them, until a record that cannot be decoded is an error."""
-
-
-async def read(client: Client, question: Question) -> Record:
-    """Return the record that a question is about."""
-    key = KeyHandle(client=client, key_id=question.key_id)
-    return await key.read(with_fingerprint=question.fingerprint is not None)
 
 
 def peeked(question: Question, record: Record) -> RawValue:

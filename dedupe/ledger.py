@@ -6,13 +6,14 @@ its event on. A failure counts from the first workflow task that was completed a
 moment at which the key's workflow itself knows of it; so reader and workflow judge by the same time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
@@ -26,6 +27,9 @@ from dedupe.messages import KEY_WORKFLOW, Rerun, Start, decode, unpack
 from dedupe.outcome import Failed, Outcome, Succeeded, rolled_over
 from dedupe.pages import Pages, failure_of, is_cancellation, time_of
 
+_FIRST_PAGE = 20
+"""Events: more than a key needs that succeeded at once, and few callers waited for."""
+_LAST_PAGE = 100
 _NULL = Payload(metadata={"encoding": b"binary/null"})
 
 
@@ -33,6 +37,18 @@ async def read(client: Client, key_id: str, *, with_fingerprint: bool = False) -
     """Return what is recorded under a key; see `Ledger`."""
     ledger = await Ledger.open(client, key_id, with_fingerprint=with_fingerprint)
     return Unknown() if ledger is None else await ledger.record()
+
+
+async def glance(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
+    """Return what is probably recorded under a key, in two round trips at the most, mostly one.
+
+    An answer is an answer. But a key with a long history, since thousands wait for it or it failed again and
+    again, is taken for executing if the ends of its history do not say more.
+    """
+    pages = await _whole_or_none(_ends(client, key_id))
+    if pages is None:
+        return Unknown()
+    return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +72,9 @@ class Ledger:
         Raises:
             RPCError: The service could not be asked.
         """
-        pages = Pages()
-        try:
-            async for event in client.get_workflow_handle(key_id).fetch_history_events():
-                pages.apply(event)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return None
-            raise
+        pages = await _whole_or_none(_whole(client, key_id))
+        if pages is None:
+            return None
         return cls(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint)
 
     async def key_and_caller(self) -> tuple[str, str]:
@@ -195,6 +206,43 @@ class Ledger:
                 is_local=False,
             )
         )
+
+
+async def _whole(client: Client, key_id: str) -> Pages:
+    pages = Pages()
+    async for event in client.get_workflow_handle(key_id).fetch_history_events():
+        pages.apply(event)
+    return pages
+
+
+async def _ends(client: Client, key_id: str) -> Pages:
+    """Return the pages of a short history, or those at both ends of a long one."""
+    pages = Pages()
+    history = client.get_workflow_handle(key_id).fetch_history_events(page_size=_FIRST_PAGE)
+    await history.fetch_next_page()
+    for event in history.current_page or ():
+        pages.apply(event)
+    if history.next_page_token:
+        response = await client.workflow_service.get_workflow_execution_history_reverse(
+            GetWorkflowExecutionHistoryReverseRequest(
+                namespace=client.namespace,
+                execution=WorkflowExecution(workflow_id=key_id),
+                maximum_page_size=_LAST_PAGE,
+            ),
+            retry=True,
+        )
+        pages.apply_last(list(reversed(response.history.events)))
+    return pages
+
+
+async def _whole_or_none(reading: Awaitable[Pages]) -> Pages | None:
+    """Return the pages; None where the service knows no run."""
+    try:
+        return await reading
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return None
+        raise
 
 
 async def _raw(converter: DataConverter, payloads: Sequence[Payload]) -> list[Payload]:

@@ -4,6 +4,7 @@ The last close event of the real activity says how the key was settled, unless a
 that it executes again. The key's workflow itself knows of it from the next workflow task on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -35,6 +36,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class Pages:
     """The events of one run that matter, last ones last. Built by `apply`, one event after the other."""
 
+    last_id: int = 0
     workflow_type: str = ""
     started_at: datetime = _NEVER
     input: list[Payload] = field(default_factory=list[Payload])
@@ -52,6 +54,7 @@ class Pages:
 
     def apply(self, event: HistoryEvent) -> None:
         """Read the next event."""
+        self.last_id = event.event_id
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
                 started = event.workflow_execution_started_event_attributes
@@ -77,9 +80,37 @@ class Pages:
             case _:
                 pass
 
+    def apply_last(self, events: Sequence[HistoryEvent]) -> None:
+        """Read the last events, where some between them and those read before are missing.
+
+        What the missing ones may have overruled counts no longer: every end but a success, and an end whose
+        own schedule event is missing.
+        """
+        if self.ended is not None and self.ended.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            self.ended = self.noticed_at = None
+        for event in events:
+            if event.event_id > self.last_id:
+                self.apply(event)
+        if self.ended is not None and (
+            self.scheduled is None or _scheduled_id(self.ended) != self.scheduled.event_id
+        ):
+            self.ended = self.noticed_at = None
+
     def _read_signal(self, signal: WorkflowExecutionSignaledEventAttributes) -> None:
         if signal.signal_name == RERUN:
             self.rerun = list(signal.input.payloads)
+
+
+def _scheduled_id(ended: HistoryEvent) -> int:
+    match ended.event_type:
+        case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            return ended.activity_task_completed_event_attributes.scheduled_event_id
+        case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+            return ended.activity_task_failed_event_attributes.scheduled_event_id
+        case EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
+            return ended.activity_task_timed_out_event_attributes.scheduled_event_id
+        case _:
+            return ended.activity_task_canceled_event_attributes.scheduled_event_id
 
 
 def is_cancellation(ended: HistoryEvent) -> bool:

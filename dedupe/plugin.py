@@ -23,8 +23,9 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dedupe.claim import Claim, Claims, peeked, read
+from dedupe.claim import Claim, Claims, peeked
 from dedupe.interceptor import CallerHeadersInterceptor, CallSettings, DedupeInterceptor
+from dedupe.key_handle import KeyHandle
 from dedupe.key_server import KeyServer
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
@@ -164,7 +165,8 @@ class _JobActivities:
     @activity.defn(name=PEEK)
     async def peek(self, question: RawValue) -> RawValue:
         asked = decode(Question, question.payload)
-        record = await read(activity.client(), asked)
+        key = KeyHandle(client=activity.client(), key_id=asked.key_id)
+        record = await key.glance(with_fingerprint=asked.fingerprint is not None)
         if self.skips_time:
             record = unless_expired(record, now=asked.called_at)
         return peeked(asked, record)

@@ -105,7 +105,7 @@ class TemporalContainer(DockerContainer):
 
     def __init__(self, image: str) -> None:
         super().__init__(image, command=os.environ.get(COMMAND_VARIABLE))
-        self.with_bind_ports(_PORT, _free_port())
+        self.with_bind_ports(_PORT, free_port())
         self.with_kwargs(labels={LABEL: "server"})
         self._networks: list[str] = []
 
@@ -122,7 +122,7 @@ class TemporalContainer(DockerContainer):
         """
         try:
             async with asyncio.timeout(within.total_seconds()):
-                while not await _answers(self.address):
+                while not await answers(self.address):
                     await asyncio.sleep(0.1)
         except TimeoutError as error:
             out, err = await asyncio.to_thread(self.get_logs)
@@ -196,7 +196,8 @@ def _why_no_engine() -> str | None:
     return None
 
 
-async def _answers(address: str) -> bool:
+async def answers(address: str) -> bool:
+    """Whether a server answers there, and its default namespace is there."""
     try:
         client = await Client.connect(address)
         await client.workflow_service.describe_namespace(
@@ -207,7 +208,7 @@ async def _answers(address: str) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port of the host that nothing listens on.
 
     It lies below the ephemeral range (32768 and up on Linux), so that while the server is down no outgoing
