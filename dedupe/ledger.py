@@ -222,6 +222,8 @@ async def _ends(client: Client, key_id: str) -> Pages:
     await history.fetch_next_page()
     for event in history.current_page or ():
         pages.apply(event)
+    if history.next_page_token and pages.scheduled is None:
+        return await _whole(client, key_id)
     if history.next_page_token:
         response = await client.workflow_service.get_workflow_execution_history_reverse(
             GetWorkflowExecutionHistoryReverseRequest(
