@@ -1,0 +1,86 @@
+"""The README's examples are files, and they run."""
+
+import asyncio
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```python\n# (?P<name>\w+\.py)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """Return a folder with the README's Python files in it."""
+    for block in BLOCK.finditer((ROOT / "README.md").read_text()):
+        (tmp_path / block["name"]).write_text(block["code"])
+    return tmp_path
+
+
+def environment(address: str | None = None) -> dict[str, str]:
+    """Return what an example's process sees: the package, the test server's binary, and a service."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        **({} if address is None else {"TEMPORAL_ADDRESS": address}),
+    }
+
+
+async def output_of(*command: str, folder: Path, address: str | None = None) -> str:
+    """Run a command to its end, and return what it printed.
+
+    Raises:
+        AssertionError: It failed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, cwd=folder, env=environment(address), stdout=PIPE, stderr=STDOUT
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+    return printed.decode()
+
+
+def test_every_python_block_is_an_example(examples: Path) -> None:
+    """No Python in the README goes untested: each block names its file, and all of them are known here."""
+    blocks = (ROOT / "README.md").read_text().count("```python")
+    assert sorted(path.name for path in examples.iterdir()) == [
+        "patched.py",
+        "run_worker.py",
+        "start.py",
+        "test_welcome.py",
+        "welcome.py",
+    ]
+    assert blocks == len(list(examples.iterdir()))
+
+
+async def test_two_jobs_share_one_execution(examples: Path, running_server: str) -> None:
+    """The worker and the starter of the README print two equal results and one record."""
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "run_worker.py", cwd=examples, env=environment(running_server)
+    )
+    try:
+        printed = await output_of("start.py", folder=examples, address=running_server)
+    finally:
+        worker.terminate()
+        await worker.wait()
+    assert "['message for user 42', 'message for user 42']" in printed
+    assert "state=<KeyState.SUCCEEDED" in printed
+    assert "generation=1" in printed
+
+
+async def test_the_example_test_passes(examples: Path) -> None:
+    """The README's own test passes in the time-skipping environment."""
+    printed = await output_of("-m", "pytest", "-q", "test_welcome.py", folder=examples)
+    assert "1 passed" in printed
+
+
+async def test_the_patched_job_is_a_workflow(examples: Path) -> None:
+    """The patched job of the README can be imported and is registered under the old name."""
+    code = "import patched; print(patched.PatchedWelcomeJob.__temporal_workflow_definition.name)"
+    assert await output_of("-c", code, folder=examples) == "WelcomeJob\n"
