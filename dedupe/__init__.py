@@ -3,7 +3,7 @@
 The way of one call, as a list of files to read:
 
 - `calls`: what a job writes: `execute_activity`, with a key.
-- `interceptor`: where the call leaves the road, and where it comes back.
+- `interceptor`: where the call leaves the road (`preparation`), and where it comes back (`opening`).
 - `keys`: what makes two calls the same call.
 - `messages`: what both sides of the wire agree on.
 - `claim`: the round trip to the key's workflow; `key_handle` is that workflow as seen from outside.

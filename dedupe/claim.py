@@ -105,7 +105,7 @@ class Claim:
         except Exception as error:
             if self.attempt < _PATIENCE:
                 raise
-            raise UnreadableRecordError(key=self.question.key, reason=repr(error)) from error
+            raise UnreadableRecordError(key=self.question.key, reason=type(error).__name__) from error
 
     def decide(self, record: Record) -> Decision:
         """Return what this claim gets from `record`."""

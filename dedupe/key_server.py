@@ -10,11 +10,20 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import (
+    Interceptor,
+    StartActivityInput,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
 
-from dedupe.interceptor import CallerHeadersInterceptor
-from dedupe.key_workflow import KeyWorkflow
+from dedupe.key_workflow import CALLER_HEADERS, KeyWorkflow
 from dedupe.settle import settle
 
 _STICKY_TIMEOUT = timedelta(seconds=1)
@@ -94,3 +103,26 @@ class KeyServer:
         if not running.done():
             await self._worker.shutdown()
         await asyncio.wait({running})
+
+
+class CallerHeadersInterceptor(Interceptor):
+    """Gives the activity that a key's workflow executes the headers that the call came with."""
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """See base class."""
+        del input
+        return _KeyInbound
+
+
+class _KeyInbound(WorkflowInboundInterceptor):
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_KeyOutbound(outbound))
+
+
+class _KeyOutbound(WorkflowOutboundInterceptor):
+    def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        callers = {name: Payload.FromString(data) for name, data in CALLER_HEADERS.get().items()}
+        input.headers = {**input.headers, **callers}
+        return self.next.start_activity(input)

@@ -50,7 +50,7 @@ _NOTHING = RawValue(Payload())
 CALLER_HEADERS: ContextVar[Mapping[str, bytes]] = ContextVar(
     "dedupe-caller-headers", default=MappingProxyType({})
 )
-"""Serialized headers of the call that is executed; `dedupe.interceptor` puts them on its activity."""
+"""Serialized headers of the call that is executed; `dedupe.key_server` puts them on its activity."""
 
 
 @workflow.defn(name=KEY_WORKFLOW)

@@ -24,9 +24,9 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from dedupe.claim import Claim, Claims, peeked
-from dedupe.interceptor import CallerHeadersInterceptor, CallSettings, DedupeInterceptor
+from dedupe.interceptor import CallSettings, DedupeInterceptor
 from dedupe.key_handle import KeyHandle
-from dedupe.key_server import KeyServer
+from dedupe.key_server import CallerHeadersInterceptor, KeyServer
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK, Plan, Question, Sighting, decode
