@@ -211,7 +211,9 @@ class OutboxSettings(Section):
 
     transport: Literal["outbox"] = "outbox"
     directory: Path = Path("var/outbox")
+    """Maildir that holds them; made where it is not there yet."""
     sender: Sender = "Acme <hello@acme.example>"
+    """Of messages that name none."""
 
 
 class ResendSettings(Section):
@@ -219,10 +221,13 @@ class ResendSettings(Section):
 
     transport: Literal["resend"] = "resend"
     api_key: ApiKey
+    """Key that may send e-mail."""
     sender: Sender
-    """Of a domain that is verified at Resend."""
+    """Of messages that name none: an address of a domain that is verified at Resend."""
     base_url: HttpUrl = HttpUrl("https://api.resend.com")
+    """Where Resend is."""
     timeout: RequestTimeout = timedelta(seconds=10)
+    """How long Resend may stay silent: 1 second to 5 minutes."""
 
 
 EmailSettings = Annotated[OutboxSettings | ResendSettings, Field(discriminator="transport")]

@@ -212,6 +212,7 @@ class LedgerSettings(Section):
 
     transport: Literal["ledger"] = "ledger"
     path: Path = Path("var/ledger.sqlite3")
+    """SQLite file that holds them; made where it is not there yet."""
 
 
 class StripeSettings(Section):
@@ -219,8 +220,11 @@ class StripeSettings(Section):
 
     transport: Literal["stripe"] = "stripe"
     api_key: ApiKey
+    """Secret or restricted key that may create PaymentIntents."""
     base_url: HttpUrl = HttpUrl("https://api.stripe.com")
+    """Where Stripe is."""
     timeout: RequestTimeout = timedelta(seconds=20)
+    """How long Stripe may stay silent: 1 second to 5 minutes."""
 
 
 PaymentSettings = Annotated[LedgerSettings | StripeSettings, Field(discriminator="transport")]

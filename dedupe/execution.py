@@ -27,8 +27,8 @@ class Execution:
     idempotency_key: str
     """To be handed to the provider of the side effect: 38 characters or a few more, letters, digits, `-`.
 
-    The same for all attempts, callers and workers. It moves on when the key is executed again after the
-    activity itself said that it failed, and stays when the last end left open whether the effect happened.
+    The same for all attempts, callers and workers. It moves on when the key is executed again after a
+    non-retryable error, and stays where the last end left open whether the effect happened.
     """
 
 

@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import RetryState
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
@@ -40,11 +41,16 @@ class Failed:
 
     @property
     def is_definite(self) -> bool:
-        """Whether the activity itself said that it failed.
+        """Whether the activity itself said that it has failed for good: a non-retryable error.
 
-        Otherwise (a time-out, a lost or oversized report, a cancellation) the side effect may have happened.
+        Whatever else ended it (attempts that ran out, a time-out, a refused report, a cancellation), the last
+        attempt may have had its effect.
         """
-        return self.failure.cause.HasField("application_failure_info")
+        info = self.failure.activity_failure_info
+        return (
+            info.retry_state == RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE
+            and self.failure.cause.HasField("application_failure_info")
+        )
 
 
 Outcome = Succeeded | Failed

@@ -11,7 +11,6 @@ import hashlib
 import json
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -103,6 +102,7 @@ class Provider(ABC, ThreadingHTTPServer):
         self._faults: deque[Fault] = deque()
         self._running: set[str] = set()
         self._mutex = threading.Lock()
+        self._closing = threading.Event()
         self._gate = threading.Event()
         self._gate.set()
 
@@ -111,6 +111,7 @@ class Provider(ABC, ThreadingHTTPServer):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing.set()
         self._gate.set()
         self.shutdown()
         self.server_close()
@@ -169,14 +170,14 @@ class Provider(ABC, ThreadingHTTPServer):
     def _carry_out(self, request: Request, fault: Fault | None, *, keep_for: str | None) -> Answer | None:
         self.arrived.release()
         self._gate.wait()
-        time.sleep(self._delay.total_seconds())
+        self._closing.wait(self._delay.total_seconds())
         if fault == Drop(after_effect=False):
             return None
         answer, effect = (fault.answer, None) if isinstance(fault, Fail) else self.carry_out(request)
         kept = keep_for is not None and self.keeps(answer)
         keep = Kept(fingerprint=request.fingerprint, answer=answer) if kept else None
         self.ledger.write(request.key, effect=effect, keep=keep)
-        time.sleep(self._answer_delay.total_seconds())
+        self._closing.wait(self._answer_delay.total_seconds())
         return None if fault == Drop(after_effect=True) else answer
 
     @abstractmethod

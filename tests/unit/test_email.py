@@ -151,7 +151,8 @@ async def test_a_call_with_a_heartbeat_timeout_shows_that_it_is_alive() -> None:
 
     place = environment(heartbeat_timeout=timedelta(milliseconds=30))
     place.on_heartbeat = beat
-    await place.run(EmailActivities(recorder).send_email, WELCOME)
+    async with asyncio.timeout(10):
+        await place.run(EmailActivities(recorder).send_email, WELCOME)
     assert beats == 3
 
 

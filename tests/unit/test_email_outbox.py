@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -25,9 +26,9 @@ WELCOME = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\n")
 
 
 def messages(outbox: Path) -> list[EmailMessage]:
-    """Return every message in the outbox, as any mail reader would find it."""
-    box = mailbox.Maildir(outbox, create=False)
-    return [BytesParser(policy=rfc5322).parsebytes(box.get_bytes(key)) for key in box.keys()]  # noqa: SIM118
+    """Return every message in the outbox, whether or not a mail reader has seen it."""
+    paths = [path for folder in ("new", "cur") for path in (outbox / folder).iterdir()]
+    return [BytesParser(policy=rfc5322).parsebytes(path.read_bytes()) for path in paths]
 
 
 async def test_a_message_in_the_outbox_can_be_opened(tmp_path: Path) -> None:
@@ -157,6 +158,23 @@ async def test_concurrent_sends_of_one_key_leave_one_message(tmp_path: Path) -> 
         reader.join()
     assert len(set(map(repr, receipts))) == 1
     assert len(messages(tmp_path)) == 1
+
+
+def test_a_delivery_waits_for_one_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between seeing that a name is free and taking it, no one else delivers."""
+    others: list[Future[bytes]] = []
+    rename = Path.rename
+
+    def late(draft: Path, target: Path) -> Path:
+        if not others:
+            others.append(pool.submit(Maildir(tmp_path).deliver, "name", b"second"))
+            wait(others, timeout=0.2)
+        return rename(draft, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with ThreadPoolExecutor() as pool:
+        assert Maildir(tmp_path).deliver("name", b"first") == b"first"
+        assert [other.result() for other in others] == [b"first"]
 
 
 def test_a_draft_that_was_left_behind_is_dropped_in_time(tmp_path: Path) -> None:
