@@ -11,7 +11,6 @@ from typing import Any, assert_never
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import RetryState
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
@@ -41,16 +40,12 @@ class Failed:
 
     @property
     def is_definite(self) -> bool:
-        """Whether the activity itself said that it has failed for good: a non-retryable error.
+        """Whether the activity itself said that it has failed for good: an error it flagged non-retryable.
 
-        Whatever else ended it (attempts that ran out, a time-out, a refused report, a cancellation), the last
-        attempt may have had its effect.
+        Whatever else ended it (attempts that ran out, an error type the retry policy stops at, a time-out, a
+        refused report, a cancellation), the last attempt may have had its effect.
         """
-        info = self.failure.activity_failure_info
-        return (
-            info.retry_state == RetryState.RETRY_STATE_NON_RETRYABLE_FAILURE
-            and self.failure.cause.HasField("application_failure_info")
-        )
+        return self.failure.cause.application_failure_info.non_retryable
 
 
 Outcome = Succeeded | Failed

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from tests.integration.table import TABLE, Table
 from tests.integration.temporal_container import (
     TemporalContainer,
     temporal_binary,
@@ -55,3 +56,23 @@ async def server(server_image: str) -> AsyncIterator[TemporalContainer]:
     """A Temporal server in a container of the test's own, to break as it likes."""
     async with temporal_container(server_image) as container:
         yield container
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the table of faults."""
+    config.stash[TABLE] = Table()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the faults of this run did."""
+    lines = terminalreporter.config.stash[TABLE].lines()
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def table(pytestconfig: pytest.Config) -> Table:
+    """The table that is printed at the end of the run."""
+    return pytestconfig.stash[TABLE]
