@@ -1,9 +1,10 @@
 """What a provider answers, as errors that Temporal retries or does not.
 
 The kind of an error says whether another attempt can help; it is the `type` of the `ApplicationError`, and
-the first of its details is the provider's own code. An error that is not retried is a definite no: nothing
-was sent or charged by that request. After one that is retried, the effect may have happened, so further
-attempts carry the same idempotency key. No message holds an API key.
+the first of its details is the provider's own code. An error that is flagged non-retryable is a definite no:
+nothing was sent or charged. After any other the effect may have happened, so whoever tries again has to use
+the same idempotency key. Where that is of no use either, the job's retry policy stops at the type: `HOPELESS`.
+No message holds an API key.
 """
 
 import math
@@ -45,9 +46,9 @@ class ErrorKind(StrEnum):
         return _ADVICE[self]
 
     @property
-    def retryable(self) -> bool:
-        """Whether another attempt can help."""
-        return self in {ErrorKind.RATE_LIMITED, ErrorKind.IN_PROGRESS, ErrorKind.UNAVAILABLE}
+    def definite(self) -> bool:
+        """Whether nothing was sent or charged, and never will be by this request."""
+        return self in {ErrorKind.INVALID_REQUEST, ErrorKind.UNAUTHORIZED, ErrorKind.PAYMENT_DECLINED}
 
     @classmethod
     def of_status(cls, status: int | None) -> "ErrorKind":
@@ -65,6 +66,9 @@ class ErrorKind(StrEnum):
                 client_error = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
                 return cls.INVALID_REQUEST if client_error else cls.UNAVAILABLE
 
+
+HOPELESS = (ErrorKind.IDEMPOTENCY_KEY_REUSED.value,)
+"""Types of errors at which a retry policy should stop, though the effect may have happened."""
 
 _ADVICE = {
     ErrorKind.INVALID_REQUEST: "Correct the request.",
@@ -103,8 +107,8 @@ def provider_error(
         f"{happened}. {kind.advice}",
         *(() if code is None else (code,)),
         type=kind.value,
-        non_retryable=not kind.retryable,
-        next_retry_delay=retry_after(headers or {}) if kind.retryable else None,
+        non_retryable=kind.definite,
+        next_retry_delay=None if kind.definite else retry_after(headers or {}),
     )
 
 

@@ -46,4 +46,4 @@ def test_every_kind_of_error_says_what_to_do(kind: ErrorKind) -> None:
     assert failed.message.startswith("It said: no no")
     assert failed.message.endswith(kind.advice)
     assert len(failed.message) < 1_200
-    assert failed.next_retry_delay == (timedelta(seconds=1) if kind.retryable else None)
+    assert failed.next_retry_delay == (None if kind.definite else timedelta(seconds=1))

@@ -149,7 +149,7 @@ async def test_every_documented_error_has_a_kind(
     server.inject(Refuse(error(status, name, "Because.")))
     failed = await failure(server)
     assert failed.type == kind
-    assert failed.non_retryable is not kind.retryable
+    assert failed.non_retryable is kind.definite
     assert list(failed.details) == [name]
     assert failed.message.startswith(f"Resend answered {status} {name}: ")
     assert failed.message.endswith(kind.advice)
@@ -167,7 +167,7 @@ async def test_a_key_with_another_email_is_refused_for_good(server: ResendServer
     """Resend remembers what a key was used for."""
     await transport(server).send(WELCOME.model_copy(update={"text": "Other"}), "k")
     failed = await failure(server)
-    assert (failed.type, failed.non_retryable) == ("IdempotencyKeyReused", True)
+    assert (failed.type, failed.non_retryable) == ("IdempotencyKeyReused", False)
     assert len(server.effects) == 1
 
 

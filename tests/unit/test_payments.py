@@ -115,7 +115,7 @@ async def test_a_key_with_another_charge_is_an_error(tmp_path: Path, change: dic
     await ledger.charge(ORDER, "k")
     with pytest.raises(ApplicationError, match="'k'") as raised:
         await ledger.charge(ORDER.model_copy(update=change), "k")
-    assert (raised.value.type, raised.value.non_retryable) == ("IdempotencyKeyReused", True)
+    assert (raised.value.type, raised.value.non_retryable) == ("IdempotencyKeyReused", False)
     assert charges(tmp_path / "ledger") == [("k", "order-1")]
 
 

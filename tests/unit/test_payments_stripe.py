@@ -160,7 +160,7 @@ async def test_every_documented_error_has_a_kind(
     server.inject(Refuse(error(status, type_, "Because.", code=code)))
     failed = await failure(server)
     assert failed.type == kind
-    assert failed.non_retryable is not kind.retryable
+    assert failed.non_retryable is kind.definite
     assert list(failed.details) == [code or type_]
     assert re.fullmatch(
         rf"Stripe answered {status} \({code or type_}\): Request req_\w+: Because\. {re.escape(kind.advice)}",
@@ -232,7 +232,7 @@ async def test_a_key_with_another_charge_is_refused_for_good(server: StripeServe
     """Stripe remembers what a key was used for."""
     await transport(server.url).charge(ORDER.model_copy(update={"amount": 1}), "k")
     failed = await failure(server)
-    assert (failed.type, failed.non_retryable) == ("IdempotencyKeyReused", True)
+    assert (failed.type, failed.non_retryable) == ("IdempotencyKeyReused", False)
     assert len(server.effects) == 1
 
 
