@@ -14,7 +14,7 @@ from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.converter import FailureConverter
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, FailureError, is_cancelled_exception
 from temporalio.worker import (
     Interceptor,
     StartActivityInput,
@@ -126,7 +126,7 @@ class _Outbound(WorkflowOutboundInterceptor):
                     ret_type=RawValue,
                 )
             )
-        except ActivityError as error:
+        except FailureError as error:  # of a local activity that timed out, a replay raises the bare time-out
             if is_cancelled_exception(error):
                 raise
             return encode(Sighting()).payload

@@ -17,7 +17,7 @@ from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from dedupe.decision import Executing, ExecutionRecord, Settled, Wait, decide
 from dedupe.execution import format_activity_id
@@ -241,7 +241,7 @@ class KeyWorkflow:
                     schedule_to_close_timeout=timedelta(seconds=30),
                     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=5),
                 )
-            except ActivityError as error:
+            except FailureError as error:  # of one that timed out, a replay raises the bare time-out
                 if is_cancelled_exception(error):
                     raise
                 workflow.logger.warning("could not tell %d claims: %s", len(batch), error.cause)
