@@ -3,7 +3,7 @@
 The kind of an error says whether another attempt can help; it is the `type` of the `ApplicationError`, and
 the first of its details is the provider's own code. An error that is flagged non-retryable is a definite no:
 nothing was sent or charged. After any other the effect may have happened, so whoever tries again has to use
-the same idempotency key. Where that is of no use either, the job's retry policy stops at the type: `HOPELESS`.
+the same idempotency key; where that is of no use either, `RETRY_POLICY` stops at the type.
 No message holds an API key.
 """
 
@@ -16,6 +16,7 @@ from enum import StrEnum
 from http import HTTPStatus
 
 from pydantic import SecretStr
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 _LONGEST_DELAY = timedelta(days=1)
@@ -67,8 +68,12 @@ class ErrorKind(StrEnum):
                 return cls.INVALID_REQUEST if client_error else cls.UNAVAILABLE
 
 
-HOPELESS = (ErrorKind.IDEMPOTENCY_KEY_REUSED.value,)
-"""Types of errors at which a retry policy should stop, though the effect may have happened."""
+RETRY_POLICY = RetryPolicy(
+    maximum_interval=timedelta(minutes=10),
+    # Another attempt is of no use, though the effect may have happened.
+    non_retryable_error_types=[ErrorKind.IDEMPOTENCY_KEY_REUSED.value],
+)
+"""How jobs retry a provider."""
 
 _ADVICE = {
     ErrorKind.INVALID_REQUEST: "Correct the request.",

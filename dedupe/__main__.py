@@ -28,10 +28,18 @@ def main() -> int:
     """Run the command line. Return the exit status: 0 done, 1 there is no such record, 2 it failed."""
     arguments = _parser().parse_args()
     try:
-        return asyncio.run(_run(arguments))
+        return asyncio.run(_to_the_end(arguments))
     except (DedupeError, RPCError, RuntimeError) as error:
         print(f"dedupe: {getattr(error, 'message', error)}", file=sys.stderr)
         return 2
+
+
+async def _to_the_end(arguments: argparse.Namespace) -> int:
+    try:
+        return await _run(arguments)
+    finally:
+        # The SDK's threads let go of a call a moment after it is answered; a process gone by then crashes.
+        await asyncio.sleep(0.1)
 
 
 async def _run(arguments: argparse.Namespace) -> int:

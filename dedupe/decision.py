@@ -79,7 +79,7 @@ Decision = Execute | Wait | Answer | Refuse
 def decide(question: Question, *, asked_at: datetime, record: Record) -> Decision:
     """Return what a call made at `asked_at` gets from `record`."""
     if not isinstance(record, Unknown):
-        conflict = _conflict(question, record.execution)
+        conflict = _conflict(question, record)
         if conflict is not None:
             return Refuse(conflict)
     match record:
@@ -100,16 +100,25 @@ def decide(question: Question, *, asked_at: datetime, record: Record) -> Decisio
             assert_never(never)
 
 
-def _conflict(question: Question, execution: ExecutionRecord) -> DeduplicationConflictError | None:
+def _conflict(question: Question, record: Executing | Settled) -> DeduplicationConflictError | None:
+    """Return why the call cannot share what is recorded.
+
+    Other arguments do not matter after a definite failure: it has no result that could be taken for theirs.
+    """
+    execution = record.execution
     if question.activity != execution.activity:
         return DeduplicationConflictError(
             key=question.key,
             recorded=f"activity {execution.activity!r}",
             called=f"of activity {question.activity!r}",
         )
-    if None not in (question.fingerprint, execution.fingerprint) and (
+    is_void = (
+        isinstance(record, Settled) and isinstance(record.outcome, Failed) and record.outcome.is_definite
+    )
+    others = None not in (question.fingerprint, execution.fingerprint) and (
         question.fingerprint != execution.fingerprint
-    ):
+    )
+    if others and not is_void:
         return DeduplicationConflictError(
             key=question.key,
             recorded=f"activity {execution.activity!r} with other arguments",

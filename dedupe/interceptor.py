@@ -122,7 +122,7 @@ class _Outbound(WorkflowOutboundInterceptor):
                     local_retry_threshold=None,
                     cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
                     headers={},
-                    summary=None,
+                    summary=call.summary,
                     ret_type=RawValue,
                 )
             )

@@ -20,6 +20,9 @@ from dedupe.decision import Record
 from dedupe.ledger import glance, read
 from dedupe.messages import ATTACH, FORGET, KEY_WORKFLOW, RERUN, Attach, Forget, Message, Rerun, Start, encode
 
+_LONGEST_SUMMARY = 200
+"""Characters; the service takes 400 bytes."""
+
 
 class Signalled(Enum):
     """What became of a signal."""
@@ -71,6 +74,7 @@ class KeyHandle:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 id_reuse_policy=reuse,
                 request_eager_start=True,
+                static_summary=f"{start.activity} · {start.key}"[:_LONGEST_SUMMARY],
             )
         except WorkflowAlreadyStartedError:
             return False
