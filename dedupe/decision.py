@@ -112,13 +112,12 @@ def _conflict(question: Question, record: Executing | Settled) -> DeduplicationC
             recorded=f"activity {execution.activity!r}",
             called=f"of activity {question.activity!r}",
         )
-    is_void = (
-        isinstance(record, Settled) and isinstance(record.outcome, Failed) and record.outcome.is_definite
-    )
-    others = None not in (question.fingerprint, execution.fingerprint) and (
-        question.fingerprint != execution.fingerprint
-    )
-    if others and not is_void:
+    match record:
+        case Settled(outcome=Failed(is_definite=True)):
+            return None
+        case _:
+            others = {question.fingerprint, execution.fingerprint} - {None}
+    if len(others) > 1:
         return DeduplicationConflictError(
             key=question.key,
             recorded=f"activity {execution.activity!r} with other arguments",

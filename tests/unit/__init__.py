@@ -1,0 +1,1 @@
+"""What needs no server: pure functions, settings and transports."""
