@@ -78,49 +78,44 @@ Decision = Execute | Wait | Answer | Refuse
 
 def decide(question: Question, *, asked_at: datetime, record: Record) -> Decision:
     """Return what a call made at `asked_at` gets from `record`."""
-    if not isinstance(record, Unknown):
-        conflict = _conflict(question, record)
-        if conflict is not None:
-            return Refuse(conflict)
     match record:
         case Unknown():
             return Execute()
-        case Executing():
-            return Wait()
-        case Settled(outcome=outcome, settled_at=settled_at):
+        case Executing(execution=execution):
+            return _conflict(question, execution) or Wait()
+        case Settled(execution=execution, outcome=outcome, settled_at=settled_at):
             reused = settled_at <= asked_at
             match outcome:
-                case Failed() if reused and not question.skip_failure:
-                    return Execute()
+                case Failed(is_definite=definite) if reused and not question.skip_failure:
+                    # Where the effect may have happened, it did so with the recorded arguments.
+                    return _conflict(question, execution, arguments_matter=not definite) or Execute()
                 case Succeeded() | Failed():
-                    return Answer(outcome=outcome, settled_at=settled_at, reused=reused)
+                    answer = Answer(outcome=outcome, settled_at=settled_at, reused=reused)
+                    return _conflict(question, execution) or answer
                 case _ as never:
                     assert_never(never)
         case _ as never:
             assert_never(never)
 
 
-def _conflict(question: Question, record: Executing | Settled) -> DeduplicationConflictError | None:
-    """Return why the call cannot share what is recorded.
-
-    Other arguments do not matter after a definite failure: it has no result that could be taken for theirs.
-    """
-    execution = record.execution
+def _conflict(
+    question: Question, execution: ExecutionRecord, *, arguments_matter: bool = True
+) -> Refuse | None:
+    """Refuse a call that cannot share what is recorded."""
     if question.activity != execution.activity:
-        return DeduplicationConflictError(
-            key=question.key,
-            recorded=f"activity {execution.activity!r}",
-            called=f"of activity {question.activity!r}",
+        return Refuse(
+            DeduplicationConflictError(
+                key=question.key,
+                recorded=f"activity {execution.activity!r}",
+                called=f"of activity {question.activity!r}",
+            )
         )
-    match record:
-        case Settled(outcome=Failed(is_definite=True)):
-            return None
-        case _:
-            others = {question.fingerprint, execution.fingerprint} - {None}
-    if len(others) > 1:
-        return DeduplicationConflictError(
-            key=question.key,
-            recorded=f"activity {execution.activity!r} with other arguments",
-            called='made with on_mismatch="raise"',
+    if arguments_matter and len({question.fingerprint, execution.fingerprint} - {None}) > 1:
+        return Refuse(
+            DeduplicationConflictError(
+                key=question.key,
+                recorded=f"activity {execution.activity!r} with other arguments",
+                called='made with on_mismatch="raise"',
+            )
         )
     return None
