@@ -27,7 +27,7 @@ from temporalio.worker import (
 from dedupe.calls import CALL, SCOPED
 from dedupe.errors import InvalidCallError, UnreadableRecordError
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, FailureMessage, Sighting, encode
+from dedupe.messages import CLAIM, PEEK, ClaimInput, FailureMessage, Sighting, decode, encode
 from dedupe.opening import open_failure, open_result, open_unanswered
 from dedupe.outcome import decode_answer
 from dedupe.preparation import Call, prepare
@@ -122,7 +122,7 @@ class _Outbound(WorkflowOutboundInterceptor):
                     local_retry_threshold=None,
                     cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
                     headers={},
-                    summary=call.summary,
+                    summary=None,  # one more payload would cost a hit a seventh of its CPU
                     ret_type=RawValue,
                 )
             )
@@ -134,10 +134,11 @@ class _Outbound(WorkflowOutboundInterceptor):
 
     async def _claim(self, call: Call, sighting: Payload, input: StartActivityInput) -> Payload:
         """Return the answer, as soon as there is one."""
+        claim = ClaimInput(question=call.question, plan=call.plan, sighting=decode(Sighting, sighting))
         value: RawValue = await self.next.start_activity(
             StartActivityInput(
                 activity=CLAIM,
-                args=[encode(call.question), encode(call.plan), call.arguments, RawValue(sighting)],
+                args=[encode(claim), call.arguments],
                 activity_id=input.activity_id,
                 task_queue=self._settings.claim_task_queue,
                 schedule_to_close_timeout=input.schedule_to_close_timeout,

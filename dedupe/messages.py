@@ -90,6 +90,14 @@ class Sighting(Message):
     """Of an execution that was cut off, so that its effect may have happened; with `unknown`."""
 
 
+class ClaimInput(Message):
+    """Input of a claim, beside the packed arguments of the real activity."""
+
+    question: Question
+    plan: Plan
+    sighting: Sighting
+
+
 class FailureMessage(Message):
     """A failed outcome, on its way to a call."""
 

@@ -4,31 +4,17 @@ The last close event of the real activity says how the key was settled, unless a
 that it executes again. The key's workflow itself knows of it from the next workflow task on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
-from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionSignaledEventAttributes
+from temporalio.api.history.v1 import HistoryEvent
 
 from dedupe.messages import RERUN
 
-_ENDED = {
-    EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED,
-    EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED,
-    EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
-    EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED,
-}
-_CLOSED = {
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
-}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -50,35 +36,14 @@ class Pages:
     expires_at: datetime | None = None
     rerun: list[Payload] = field(default_factory=list[Payload])
     """The last request to execute again."""
-    _task_started_at: datetime | None = None
+    task_started: HistoryEvent | None = None
 
     def apply(self, event: HistoryEvent) -> None:
         """Read the next event."""
         self.last_id = event.event_id
-        match event.event_type:
-            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-                started = event.workflow_execution_started_event_attributes
-                self.workflow_type = started.workflow_type.name
-                self.started_at = time_of(event)
-                self.input = list(started.input.payloads)
-            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
-                self.scheduled = event
-                self.ended = self.noticed_at = self.expires_at = None
-            case kind if kind in _ENDED:
-                self.ended = event
-            case EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
-                self._task_started_at = time_of(event)
-            case EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED if self.noticed_at is None:
-                self.noticed_at = None if self.ended is None else self._task_started_at
-            case EventType.EVENT_TYPE_TIMER_STARTED:
-                timer = event.timer_started_event_attributes
-                self.expires_at = time_of(event) + timer.start_to_fire_timeout.ToTimedelta()
-            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
-                self._read_signal(event.workflow_execution_signaled_event_attributes)
-            case kind if kind in _CLOSED:
-                self.closed_by = kind
-            case _:
-                pass
+        read = _READERS.get(event.event_type)
+        if read is not None:
+            read(self, event)
 
     def apply_last(self, events: Sequence[HistoryEvent]) -> None:
         """Read the last events, where some between them and those read before are missing.
@@ -96,9 +61,67 @@ class Pages:
         ):
             self.ended = self.noticed_at = None
 
-    def _read_signal(self, signal: WorkflowExecutionSignaledEventAttributes) -> None:
-        if signal.signal_name == RERUN:
-            self.rerun = list(signal.input.payloads)
+
+def _read_start(pages: Pages, event: HistoryEvent) -> None:
+    started = event.workflow_execution_started_event_attributes
+    pages.workflow_type = started.workflow_type.name
+    pages.started_at = time_of(event)
+    pages.input = list(started.input.payloads)
+
+
+def _read_schedule(pages: Pages, event: HistoryEvent) -> None:
+    pages.scheduled = event
+    pages.ended = pages.noticed_at = pages.expires_at = None
+
+
+def _read_end(pages: Pages, event: HistoryEvent) -> None:
+    pages.ended = event
+
+
+def _read_task_start(pages: Pages, event: HistoryEvent) -> None:
+    pages.task_started = event
+
+
+def _read_task_completion(pages: Pages, event: HistoryEvent) -> None:
+    del event  # its time is of no interest: the task knows what was so when it started
+    if pages.ended is not None and pages.noticed_at is None and pages.task_started is not None:
+        pages.noticed_at = time_of(pages.task_started)
+
+
+def _read_timer(pages: Pages, event: HistoryEvent) -> None:
+    timer = event.timer_started_event_attributes
+    pages.expires_at = time_of(event) + timer.start_to_fire_timeout.ToTimedelta()
+
+
+def _read_signal(pages: Pages, event: HistoryEvent) -> None:
+    signal = event.workflow_execution_signaled_event_attributes
+    if signal.signal_name == RERUN:
+        pages.rerun = list(signal.input.payloads)
+
+
+def _read_close(pages: Pages, event: HistoryEvent) -> None:
+    pages.closed_by = event.event_type
+
+
+# A table and not a `match`: protobuf looks the name of an enum's value up at each use.
+_READERS: dict[EventType.ValueType, Callable[[Pages, HistoryEvent], None]] = {
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED: _read_start,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED: _read_schedule,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED: _read_end,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED: _read_end,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT: _read_end,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED: _read_end,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: _read_task_start,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: _read_task_completion,
+    EventType.EVENT_TYPE_TIMER_STARTED: _read_timer,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: _read_signal,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _read_close,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _read_close,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: _read_close,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED: _read_close,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: _read_close,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW: _read_close,
+}
 
 
 def _scheduled_id(ended: HistoryEvent) -> int:

@@ -29,7 +29,7 @@ from dedupe.key_handle import KeyHandle
 from dedupe.key_server import CallerHeadersInterceptor, KeyServer
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, Plan, Question, Sighting, decode
+from dedupe.messages import CLAIM, PEEK, ClaimInput, Question, decode
 from dedupe.timeskipping import TimeSkippingClaims, is_time_skipping, unless_expired
 
 DEFAULT_TASK_QUEUE = "dedupe"
@@ -172,13 +172,12 @@ class _JobActivities:
         return peeked(asked, record)
 
     @activity.defn(name=CLAIM)
-    async def claim(
-        self, question: RawValue, plan: RawValue, arguments: RawValue, sighting: RawValue
-    ) -> RawValue:
-        claim = Claim.of(decode(Question, question.payload), decode(Plan, plan.payload), arguments.payload)
+    async def claim(self, message: RawValue, arguments: RawValue) -> RawValue:
+        received = decode(ClaimInput, message.payload)
+        claim = Claim.of(received.question, received.plan, arguments.payload)
         if self.skips_time:
             return RawValue(await self._time_skipping_claims.claim(claim))
-        return RawValue(await self._claims.claim(claim, decode(Sighting, sighting.payload)))
+        return RawValue(await self._claims.claim(claim, received.sighting))
 
 
 def _serves_keys(config: WorkerConfig) -> bool:

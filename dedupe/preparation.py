@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.api.common.v1 import RetryPolicy as RetryPolicyProto
-from temporalio.common import Priority, RawValue
+from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.worker import StartActivityInput
 
 from dedupe.calls import Deduplication
@@ -18,6 +18,12 @@ from dedupe.keys import fingerprint
 from dedupe.messages import Plan, Question, pack
 
 _LONGEST_SUMMARY = 400
+"""Bytes the service takes."""
+_LONGEST_TIME = timedelta(days=36_500)
+"""Instants and durations beyond it may leave the range of the types that hold them."""
+_LONGEST_NAME = 1_000
+"""Bytes the service takes of the name of an activity or a task queue, unless it is set up for fewer."""
+_LONGEST_FAIRNESS_KEY = 64
 """Bytes the service takes."""
 
 
@@ -71,7 +77,7 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
             heartbeat_timeout=input.heartbeat_timeout,
             retry_policy=input.retry_policy,
             priority=info.priority if input.priority == Priority.default else input.priority,
-            summary=input.summary,
+            summary=None if input.summary is None else _cut(input.summary),
             headers={name: payload.SerializeToString() for name, payload in input.headers.items()},
             ttl=deduplication.ttl,
         ),
@@ -90,20 +96,48 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
         "heartbeat_timeout": input.heartbeat_timeout,
     }
     for name, timeout in timeouts.items():
-        if timeout is not None and timeout <= timedelta(0):
-            return f"{name} is {timeout}, give a positive one"
+        if timeout is not None and not timedelta(0) < timeout <= _LONGEST_TIME:
+            return f"{name} is {timeout}, give a positive one below 100 years"
     if input.schedule_to_close_timeout is None and input.start_to_close_timeout is None:
         return "it has no time-out, give start_to_close_timeout or schedule_to_close_timeout"
-    if call.ttl is not None and call.ttl <= timedelta(0):
-        return f"deduplication_ttl is {call.ttl}, give a positive one, or None to keep the outcome for ever"
+    for field, value in {"activity": input.activity, "task_queue": input.task_queue}.items():
+        if value is not None and not _is_name(value):
+            return f"{field} {value[:80]!r} is not a name that the service takes"
+    fairness_key, weight = input.priority.fairness_key, input.priority.fairness_weight
+    if fairness_key is not None and not _fits(fairness_key, _LONGEST_FAIRNESS_KEY):
+        return f"its fairness key is no text of at most {_LONGEST_FAIRNESS_KEY} bytes"
+    if weight is not None and not weight > 0:
+        return f"its fairness weight is {weight}, give a positive one"
+    if call.ttl is not None and not timedelta(0) < call.ttl <= _LONGEST_TIME:
+        return (
+            f"deduplication_ttl is {call.ttl}, give a positive one below 100 years, "
+            "or None to keep the outcome for ever"
+        )
     if call.on_mismatch not in {"reuse", "raise"}:
         return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
+    return _reason_against_retries(input.retry_policy)
+
+
+def _reason_against_retries(policy: RetryPolicy | None) -> str | None:
+    if policy is None:
+        return None
     try:
-        if input.retry_policy is not None:
-            input.retry_policy.apply_to_proto(RetryPolicyProto())
-    except ValueError as error:
+        policy.apply_to_proto(RetryPolicyProto())
+    except (ValueError, AttributeError) as error:
         return f"its retry policy is refused: {error}"
     return None
+
+
+def _is_name(name: str) -> bool:
+    """Return whether the service takes it. One it refuses would hold up the key, and with it all callers."""
+    return name != "" and _fits(name, _LONGEST_NAME) and not name.startswith("/_sys/")
+
+
+def _fits(text: str, longest: int) -> bool:
+    try:
+        return len(text.encode()) <= longest
+    except UnicodeEncodeError:
+        return False
 
 
 def _cut(summary: str) -> str:
