@@ -1,0 +1,44 @@
+"""Everything that one run found out, as it is written to the JSON file."""
+
+from dataclasses import dataclass, field
+
+from benchmarks.counts import Count
+from benchmarks.faults import Crowd, Recovery
+from benchmarks.growth import Callers, KeysHeld, Point, Sized
+from benchmarks.peers import Peer
+from benchmarks.rounds import Table
+from benchmarks.timeline import Step
+
+
+@dataclass(kw_only=True)
+class Results:
+    """What a run found out. Parts that were not run are empty."""
+
+    machine: str
+    started: str
+    """When, as ISO 8601."""
+    tables: list[Table] = field(default_factory=list[Table])
+    counts: list[Count] = field(default_factory=list[Count])
+    timeline: list[Step] = field(default_factory=list[Step])
+    past_hits: list[Point] = field(default_factory=list[Point])
+    keys_held: KeysHeld | None = None
+    callers: list[Callers] = field(default_factory=list[Callers])
+    sizes: list[Sized] = field(default_factory=list[Sized])
+    recoveries: list[Recovery] = field(default_factory=list[Recovery])
+    crowds: list[Crowd] = field(default_factory=list[Crowd])
+    peers: list[Peer] = field(default_factory=list[Peer])
+
+    def table(self, *, server: str, concurrency: int, calls: int) -> Table | None:
+        """Return one table; None if it was not run."""
+        return next(
+            (
+                table
+                for table in self.tables
+                if (table.server, table.concurrency, table.calls) == (server, concurrency, calls)
+            ),
+            None,
+        )
+
+    def count(self, name: str) -> Count | None:
+        """Return what was counted for one way; None if nothing was."""
+        return next((count for count in self.counts if count.name == name), None)

@@ -1,0 +1,212 @@
+"""Rounds: jobs of one way after jobs of the next, over and over, on one server with one worker process.
+
+A figure is the median over the rounds; a ratio is taken inside each round first, so that what disturbs the
+machine for a while disturbs both its sides. The rounds go through the ways forwards and backwards in turn.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from benchmarks.bench import CHILD, DEDUPED, LOCAL, PLAIN, WRAPPER, Bench, Job, own_cpu
+from benchmarks.processes import machine, others
+from benchmarks.work import Work
+
+IN_A_ROW = 100
+_FEWEST = 2
+"""Rounds that are run even when the time is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lap:
+    """What one way took in one round, per call."""
+
+    latency: float
+    """Seconds, median over the lap's jobs."""
+    rate: float
+    """Calls per second, over all of them."""
+    worker: float
+    """CPU seconds of the worker process."""
+    server: float
+    """CPU seconds of the server."""
+    driver: float
+    """CPU seconds of the process that starts the jobs."""
+    others: float
+    """Cores that other people's processes kept busy meanwhile."""
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds in all."""
+        return self.worker + self.server + self.driver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way of making a call, in one state of its key: a row of a table."""
+
+    name: str
+    job: Job
+    calls: int = 1
+    """Calls per job, one after the other."""
+    held: bool = False
+    """Whether the key is settled before the clock starts, so that every call is a hit."""
+
+    async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
+        """Run so many jobs, so many at a time."""
+        works = [Work(key=f"bench-{uuid4()}", calls=self.calls, fresh=not self.held) for _ in range(jobs)]
+        if self.held:
+            works = [works[0]] * jobs
+            await bench.run(self.job, replace(works[0], calls=1))
+        clock = Clock(bench)
+        times = await bench.run_all(self.job, works, concurrency=concurrency)
+        return clock.lap([seconds / self.calls for seconds in times], calls=jobs * self.calls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined(Way):
+    """Calls that find the key executing. The latency counts from the end of its activity to the answer."""
+
+    async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
+        """Let jobs join one whose activity waits at a gate; open it when all of them have attached."""
+        del jobs
+        gate = bench.directory / f"gate-{uuid4()}"
+        work = Work(key=f"bench-{uuid4()}", gate=str(gate))
+        owner = await bench.start(self.job, work)
+        await bench.executing(bench.key(work.key))
+        clock = Clock(bench)
+        callers = [asyncio.create_task(bench.run(self.job, work)) for _ in range(concurrency)]
+        await bench.attached(work.key, callers=concurrency)
+        opened = time.perf_counter()
+        gate.touch()
+
+        async def answered(caller: asyncio.Task[float]) -> float:
+            await caller
+            return time.perf_counter() - opened
+
+        lap = clock.lap(await asyncio.gather(*map(answered, callers)), calls=concurrency)
+        await owner.result()
+        return lap
+
+
+PLAIN_WAY = Way(name="plain activity", job=PLAIN)
+LOCAL_WAY = Way(name="local activity", job=LOCAL)
+MISS = Way(name="miss", job=DEDUPED)
+HIT = Way(name="hit", job=DEDUPED, held=True)
+JOINED = Joined(name="joined", job=DEDUPED)
+WRAPPER_MISS = Way(name="wrapper, miss", job=WRAPPER)
+WRAPPER_HIT = Way(name="wrapper, hit", job=WRAPPER, held=True)
+CHILD_MISS = Way(name="child, miss", job=CHILD)
+CHILD_HIT = Way(name="child, hit", job=CHILD, held=True)
+
+CORE = (PLAIN_WAY, LOCAL_WAY, MISS, HIT, JOINED)
+BY_HAND = (WRAPPER_MISS, WRAPPER_HIT, CHILD_MISS, CHILD_HIT)
+
+
+def in_a_row(way: Way) -> Way:
+    """Return the way with a hundred calls in one job."""
+    return replace(way, calls=IN_A_ROW)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The laps of some ways, side by side."""
+
+    server: str
+    """"lifted" or "stock"."""
+    concurrency: int
+    calls: int
+    """Calls per job."""
+    laps: dict[str, list[Lap]]
+    """One per round, by the name of the way."""
+
+    @property
+    def title(self) -> str:
+        """What was run."""
+        job = "jobs of one call" if self.calls == 1 else f"jobs of {self.calls} calls in a row"
+        return f"{job}, {self.concurrency} at a time, {self.server} server"
+
+    def figure(self, name: str, what: str) -> "Figure":
+        """Return one figure of a way: an attribute of `Lap`."""
+        return Figure.of([float(getattr(lap, what)) for lap in self.laps[name]])
+
+    def ratio(self, name: str, what: str, *, to: str = PLAIN_WAY.name) -> "Figure":
+        """Return one figure of a way relative to another way's, round by round."""
+        pairs = zip(self.laps[name], self.laps[to], strict=True)
+        return Figure.of(
+            [getattr(mine, what) / floor for mine, its in pairs if (floor := getattr(its, what))]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A median, and the lowest and the highest of what it is the median of."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Figure":
+        """Return the figure of some measurements; of none it is 0."""
+        if not values:
+            return cls(median=0.0, low=0.0, high=0.0)
+        return cls(median=statistics.median(values), low=min(values), high=max(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is run for one table."""
+
+    concurrency: int
+    jobs: int
+    """Jobs per lap."""
+    rounds: int
+    budget: float
+    """Seconds after which no further round begins."""
+
+
+async def run_rounds(bench: Bench, ways: Sequence[Way], effort: Effort, *, server: str) -> Table:
+    """Run rounds of some ways, after one that does not count."""
+    laps: dict[str, list[Lap]] = {way.name: [] for way in ways}
+    ends = time.monotonic() + effort.budget
+    for number in range(effort.rounds + 1):
+        if number > _FEWEST and time.monotonic() > ends:
+            break
+        await bench.quiet(patience=effort.budget / 20)
+        for way in ways if number % 2 else reversed(ways):
+            jobs = effort.jobs if number else min(effort.jobs, effort.concurrency)
+            lap = await way.lap(bench, concurrency=effort.concurrency, jobs=jobs)
+            if number:
+                laps[way.name].append(lap)
+    return Table(server=server, concurrency=effort.concurrency, calls=ways[0].calls, laps=laps)
+
+
+class Clock:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self, bench: Bench) -> None:
+        """Start it."""
+        self._bench = bench
+        self._machine = machine()
+        self._worker = bench.worker.cpu()
+        self._server = bench.server.process.cpu()
+        self._driver = own_cpu()
+        self._began = time.perf_counter()
+
+    def lap(self, latencies: Sequence[float], *, calls: int) -> Lap:
+        """Return what the calls since its start took."""
+        wall = time.perf_counter() - self._began
+        worker = self._bench.worker.cpu() - self._worker
+        server = self._bench.server.process.cpu() - self._server
+        driver = own_cpu() - self._driver
+        return Lap(
+            latency=statistics.median(latencies),
+            rate=calls / wall,
+            worker=worker / calls,
+            server=server / calls,
+            driver=driver / calls,
+            others=others(worker + server + driver, self._machine),
+        )

@@ -1,0 +1,108 @@
+"""One real server and one that skips time, for the whole session; and a ground on them for each test."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from tests.support import Ground, dev_server, time_skipping_server
+
+
+@pytest.fixture(scope="session")
+async def real_client() -> AsyncIterator[Client]:
+    """A client of the session's real server."""
+    async with dev_server() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def skipping_client() -> AsyncIterator[Client]:
+    """A client of the session's server that skips time."""
+    async with time_skipping_server() as client:
+        yield client
+
+
+@asynccontextmanager
+async def _played_on(ground: Ground) -> AsyncIterator[Ground]:
+    """Lend a ground to a test; at its end, all that happened there must replay."""
+    try:
+        yield ground
+    finally:
+        await ground.close()
+    await ground.replay()
+
+
+@pytest.fixture
+async def real(real_client: Client) -> AsyncIterator[Ground]:
+    """A ground on the real server."""
+    async with _played_on(Ground.on(real_client, skips_time=False)) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def skipping(skipping_client: Client) -> AsyncIterator[Ground]:
+    """A ground on the server that skips time."""
+    async with _played_on(Ground.on(skipping_client, skips_time=True)) as ground:
+        yield ground
+
+
+@pytest.fixture(params=["time-skipping", "dev-server"])
+def server(request: pytest.FixtureRequest) -> tuple[Client, bool]:
+    """Each of the two servers, and whether it skips time."""
+    if request.param == "time-skipping":
+        return request.getfixturevalue("skipping_client"), True
+    return request.getfixturevalue("real_client"), False
+
+
+@pytest.fixture
+async def ground(server: tuple[Client, bool]) -> AsyncIterator[Ground]:
+    """A ground on each of the two servers."""
+    client, skips_time = server
+    async with _played_on(Ground.on(client, skips_time=skips_time)) as ground:
+        yield ground
+
+
+@pytest.fixture(params=[100, 0], ids=["cached", "uncached"])
+async def cached_or_not(
+    server: tuple[Client, bool], request: pytest.FixtureRequest
+) -> AsyncIterator[Ground]:
+    """A ground on each of the two servers, with workflows kept in memory, and without."""
+    client, skips_time = server
+    async with _played_on(
+        Ground.on(client, skips_time=skips_time, max_cached_workflows=request.param)
+    ) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Callable[..., Ground]]:
+    """Make grounds with settings of one's own, on each of the two servers."""
+    client, skips_time = server
+    async with _making(client, skips_time=skips_time) as make:
+        yield make
+
+
+@pytest.fixture
+async def real_grounds(real_client: Client) -> AsyncIterator[Callable[..., Ground]]:
+    """Make grounds with settings of one's own, on the real server."""
+    async with _making(real_client, skips_time=False) as make:
+        yield make
+
+
+@asynccontextmanager
+async def _making(client: Client, *, skips_time: bool) -> AsyncIterator[Callable[..., Ground]]:
+    made: list[Ground] = []
+
+    def make(**settings: Any) -> Ground:
+        made.append(Ground.on(client, skips_time=skips_time, **settings))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for ground in made:
+            await ground.close()
+    for ground in made:
+        await ground.replay()

@@ -1,0 +1,143 @@
+"""A payment provider that keeps its own ledger, and processes that end at every point of a charge."""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.ledger import Ledger
+from tests.integration.jobs import Call
+from tests.integration.processes import Fleet, Process, answers_of, fleet
+from tests.integration.table import Row, Stopwatch, Table, expect_sound, tally
+from tests.integration.worker_process import CRASH_POINTS
+
+_JOBS = 3
+"""Calls of each key, all at once."""
+
+
+@asynccontextmanager
+async def provider(folder: Path, *options: str) -> AsyncGenerator[str]:
+    """A payment provider in a process of its own; its ledger is `folder / "provider.sqlite3"`."""
+    server = Process(
+        [
+            sys.executable,
+            "-m",
+            "tests.fakes.stripe_server",
+            f"--ledger={folder / 'provider.sqlite3'}",
+            *options,
+        ],
+        log=folder / "provider.log",
+    )
+    try:
+        await server.says("http://")
+        yield server.printed.strip()
+    finally:
+        server.kill()
+
+
+def charges(folder: Path) -> dict[str, int]:
+    """Return how often the provider charged each order, by its own ledger."""
+    counted: dict[str, int] = {}
+    for effect in Ledger(folder / "provider.sqlite3").effects():
+        order = effect.content["metadata[order_id]"]
+        counted[order] = counted.get(order, 0) + 1
+    return counted
+
+
+async def test_one_charge_per_key_wherever_a_process_ends(
+    running_server: str, tmp_path: Path, table: Table
+) -> None:
+    """Workers die at all points of a charge while more jobs ask for each: the provider charges once a key."""
+    async with (
+        provider(tmp_path, "--delay=1") as url,
+        fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
+        replacing(workers, 4),
+    ):
+        watch = Stopwatch()
+        row = await _charge(
+            workers, *CRASH_POINTS, fault="workers end at all points of a charge", since=watch
+        )
+
+    table.add(row)
+    expect_sound(row, keys=len(CRASH_POINTS))
+    assert row.faults == len(CRASH_POINTS)
+    assert charges(tmp_path) == dict.fromkeys(CRASH_POINTS, 1)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+async def test_recovery_from_an_end_at_each_point(running_server: str, tmp_path: Path, table: Table) -> None:
+    """One point after the other: how long the calls take, to which the end of a process added."""
+    async with (
+        provider(tmp_path, "--delay=0.2") as url,
+        fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
+        replacing(workers, 3),
+    ):
+        for point in CRASH_POINTS:
+            row = await _charge(
+                workers, point, fault=f"worker ends {point.replace('-', ' ')}", since=Stopwatch()
+            )
+            table.add(row)
+            expect_sound(row, keys=1)
+            assert row.faults == 1
+
+    assert charges(tmp_path) == dict.fromkeys(CRASH_POINTS, 1)
+
+
+async def test_without_idempotency_an_attempt_that_dies_before_its_report_charges_again(
+    running_server: str, tmp_path: Path
+) -> None:
+    """The limit: a provider that ignores keys charges twice where a worker dies between effect and report."""
+    points = ("before-the-effect", "after-the-effect", "before-the-settling")
+    async with (
+        provider(tmp_path, "--ignore-idempotency") as url,
+        fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
+        replacing(workers, 2),
+    ):
+        row = await _charge(workers, *points, fault="provider ignores idempotency keys", since=Stopwatch())
+
+    expect_sound(row, keys=len(points))
+    assert charges(tmp_path) == {
+        "before-the-effect": 1,
+        "after-the-effect": 2,
+        "before-the-settling": 1,
+    }
+
+
+async def _charge(workers: Fleet, *orders: str, fault: str, since: Stopwatch) -> Row:
+    """Call every order's key from several jobs at once, and return what came of it."""
+    begun = {
+        order: await workers.begin(Call(key=order, activity="pay", argument=order), _JOBS) for order in orders
+    }
+    answers = {order: await answers_of(handles) for order, handles in begun.items()}
+    return await tally(
+        workers,
+        answers,
+        fault=fault,
+        faults=sum(workers.folder.joinpath(f"effects.{order}").exists() for order in orders),
+        recoveries=[since.elapsed],
+    )
+
+
+@asynccontextmanager
+async def replacing(workers: Fleet, number: int) -> AsyncGenerator[None]:
+    """Keep `number` workers alive: one that has ended is replaced at once."""
+    await workers.start_many(number)
+    watching = asyncio.create_task(_replace(workers))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _replace(workers: Fleet) -> None:
+    while True:
+        for ended in [worker for worker in workers.workers if not worker.is_running]:
+            workers.workers.remove(ended)
+            workers.spawn()
+        await asyncio.sleep(0.05)

@@ -1,0 +1,114 @@
+"""Versions side by side: other wire formats, workers without the plugin, deployments with pinned callers."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.service import RPCError
+
+from tests.integration.effects import Moment
+from tests.integration.jobs import Call, Task
+from tests.integration.processes import answers_of, eventually, fleet
+from tests.integration.records import stuck
+from tests.integration.table import expect_sound, tally
+
+_KEYS = [f"key-{index}" for index in range(5)]
+
+
+@pytest.mark.parametrize("other", ["older", "newer"])
+async def test_another_wire_format_side_by_side(running_server: str, tmp_path: Path, other: str) -> None:
+    """Workers that leave out optional fields, or send unknown ones, share keys with workers of this version."""
+    async with fleet(running_server, tmp_path) as workers:
+        await asyncio.gather(workers.start(), workers.start(f"--wire={other}"))
+        calls = [
+            Call(key=key, task=Task(name=key, work=0.3, failures=index % 2))
+            for index, key in enumerate(_KEYS)
+        ]
+        handles = {call.key: await workers.begin(call, 6) for call in calls}
+        answers = {key: await answers_of(called) for key, called in handles.items()}
+        for call in calls:
+            answers[call.key] += await answers_of(await workers.begin(call, 2))
+
+        row = await tally(workers, answers, fault=f"{other} workers beside", faults=0)
+        expect_sound(row, keys=len(_KEYS))
+        assert await stuck(workers.client, map(workers.key_id, answers)) == []
+
+
+async def test_a_caller_without_the_plugin_fails_closed(running_server: str, tmp_path: Path) -> None:
+    """A job on a worker that lacks the plugin fails with a clear error, and nothing is executed."""
+    async with fleet(running_server, tmp_path, "--no-plugin") as workers:
+        await workers.start()
+        [job] = await workers.begin(Call(key="k", task=Task(name="k")))
+        with pytest.raises(WorkflowFailureError) as raised:
+            await answers_of([job])
+
+        assert "needs the DedupePlugin, which this worker lacks" in str(raised.value.cause)
+        assert workers.effects.entries() == []
+        assert await stuck(workers.client, [job.id]) == []
+        assert (await workers.history("k")).events == 0
+
+
+async def test_a_worker_without_the_plugin_takes_no_claim(running_server: str, tmp_path: Path) -> None:
+    """A claim that a worker without the plugin gets hold of fails there, and is made by another worker."""
+    async with fleet(running_server, tmp_path) as workers:
+        await asyncio.gather(workers.start(), workers.start("--no-plugin", "--no-jobs"))
+        handles = {key: await workers.begin(Call(key=key, task=Task(name=key)), 2) for key in _KEYS}
+        answers = {key: await answers_of(called) for key, called in handles.items()}
+
+        row = await tally(workers, answers, fault="a worker without the plugin beside", faults=0)
+        expect_sound(row, keys=len(_KEYS))
+        assert row.attempts == len(_KEYS)
+
+
+async def test_a_new_deployment_version_while_callers_are_pinned(running_server: str, tmp_path: Path) -> None:
+    """Callers stay on the version that they began on; keys, which have none, serve both versions."""
+    async with fleet(running_server, tmp_path) as workers:
+        deployment = workers.project
+        await workers.start(f"--deployment={deployment}", "--version=one")
+        await _make_current(workers.client, deployment, "one")
+        call = Call(key="k", task=Task(name="k", pause="before the effect"))
+        pinned = await workers.begin(call, 3)
+        await workers.inside(call, waiting=2)
+
+        await workers.start(f"--deployment={deployment}", "--version=two")
+        await _make_current(workers.client, deployment, "two")
+        newer = await workers.begin(call, 3)
+
+        async def all_wait() -> bool:
+            return (await workers.history("k")).signals == 5
+
+        await eventually(all_wait, what="callers of both versions wait")
+        workers.gate.open()
+        answers = await answers_of([*pinned, *newer])
+
+        assert answers == [answers[0]] * 6
+        assert len(workers.effects.entries(Moment.DONE)) == 1
+        builds = [
+            (await handle.describe()).raw_description.workflow_execution_info.worker_deployment_name
+            for handle in pinned
+        ]
+        assert set(builds) == {deployment}
+        assert await stuck(workers.client, [workers.key_id("k")]) == []
+
+
+async def _make_current(client: Client, deployment: str, build: str) -> None:
+    """Send new jobs to a version of a deployment, once the service has heard of it."""
+
+    async def has_worked() -> bool:
+        try:
+            await client.workflow_service.set_worker_deployment_current_version(
+                SetWorkerDeploymentCurrentVersionRequest(
+                    namespace=client.namespace,
+                    deployment_name=deployment,
+                    build_id=build,
+                    identity=client.identity,
+                    ignore_missing_task_queues=True,
+                )
+            )
+        except RPCError:
+            return False
+        return True
+
+    await eventually(has_worked, what=f"version {build} becomes current")

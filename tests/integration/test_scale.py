@@ -1,0 +1,206 @@
+"""One key with very many callers, and one worker with very many keys."""
+
+import asyncio
+import shutil
+import sysconfig
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from dedupe import DedupePlugin
+from tests.integration.effects import EffectFile, Moment
+from tests.integration.jobs import Call, CallJob, CallsJob, Effects, FanJob, Gate, Task
+from tests.integration.processes import Fleet, answers_of, dev_server, eventually, fleet
+from tests.integration.records import stuck
+from tests.integration.table import Row, Stopwatch, Table, expect_sound, tally
+
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(1_500)]
+
+_UNLIMITED = (
+    "history.transferProcessorMaxPollRPS=1000",
+    "history.timerProcessorMaxPollRPS=1000",
+    "frontend.namespaceRPS=20000",
+    "frontend.rps=20000",
+    "history.rps=30000",
+)
+"""The dev server's own brakes, which a cluster does not have."""
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[Fleet]:
+    """One worker against a dev server of the test's own."""
+    async with (
+        dev_server(tmp_path, *_UNLIMITED) as server,
+        fleet(server.address, tmp_path, "--wait-slice=60") as started,
+    ):
+        yield started
+
+
+async def _waiting(workers: Fleet, key: str, number: int) -> None:
+    async def all_wait() -> bool:
+        return (await workers.history(key)).signals >= number
+
+    await eventually(all_wait, within=timedelta(minutes=15), what=f"{number} callers wait")
+
+
+async def test_a_thousand_concurrent_callers_of_one_key(workers: Fleet, table: Table) -> None:
+    """A thousand jobs that call one key at the same time share one execution."""
+    await workers.start()
+    call = Call(key="k", task=Task(name="k", pause="before the effect"), heartbeat=None)
+    handles = [handle for _ in range(10) for handle in await workers.begin(call, 100)]
+    await _waiting(workers, "k", 999)
+
+    workers.gate.open()
+    watch = Stopwatch()
+    answers = await answers_of(handles, within=timedelta(minutes=5))
+
+    row = await tally(
+        workers,
+        {"k": answers},
+        fault="1,000 concurrent callers of one key",
+        faults=0,
+        recoveries=[watch.elapsed],
+    )
+    table.add(row)
+    expect_sound(row, keys=1)
+    assert row.attempts == 1
+
+
+async def test_twenty_thousand_hits_leave_a_key_as_it_was(workers: Fleet, table: Table) -> None:
+    """A hit writes nothing into the key's history, however many there are."""
+    await workers.start()
+    call = Call(key="k", task=Task(name="k"))
+    answers = await answers_of(await workers.begin(call))
+    before = await workers.history("k")
+
+    for index in range(20):
+        different = await workers.client.execute_workflow(
+            CallsJob.run, args=[call, 1_000], id=f"hits-{index}", task_queue=workers.task_queue
+        )
+        assert different == 1
+
+    row = await tally(workers, {"k": answers}, fault="20,000 hits on one key", faults=0)
+    table.add(_of_calls(row, 20_001))
+    expect_sound(row, keys=1)
+    assert await workers.history("k") == before
+    assert row.attempts == 1
+
+
+async def test_twelve_thousand_callers_of_one_executing_key(workers: Fleet, table: Table) -> None:
+    """Past the 10,000 signals that a workflow takes, callers wait by asking again; all are answered."""
+    await workers.start()
+    call = Call(
+        key="k",
+        task=Task(name="k", pause="before the effect"),
+        heartbeat=None,
+        start_to_close=timedelta(hours=1),
+    )
+    handles = [
+        await workers.client.start_workflow(
+            FanJob.run, [call] * 500, id=f"fan-{index}", task_queue=workers.task_queue
+        )
+        for index in range(24)
+    ]
+    await _waiting(workers, "k", 10_000)
+
+    workers.gate.open()
+    watch = Stopwatch()
+    different = await answers_of(handles, within=timedelta(minutes=10))
+    recovery = watch.elapsed
+    answers = await answers_of(await workers.begin(call))
+
+    row = await tally(
+        workers,
+        {"k": answers},
+        fault="12,000 callers of one executing key",
+        faults=0,
+        recoveries=[recovery],
+    )
+    table.add(_of_calls(row, 12_001))
+    expect_sound(row, keys=1)
+    assert different == [1] * 24
+    assert row.attempts == 1
+    assert await stuck(workers.client, [workers.key_id("k")]) == []
+
+
+async def test_twenty_thousand_keys_held_by_one_worker(workers: Fleet, table: Table) -> None:
+    """A key that is only held costs the worker no memory."""
+    worker = await workers.start("--cached-keys=100")
+    resident: list[int] = []
+    for batch in range(40):
+        calls = [Call(key=f"key-{batch}-{n}", task=Task(name="any"), heartbeat=None) for n in range(500)]
+        await workers.client.execute_workflow(
+            FanJob.run, calls, id=f"fan-{batch}", task_queue=workers.task_queue
+        )
+        resident.append(worker.resident_bytes())
+
+    settled, full = resident[9], resident[-1]
+    table.add(
+        Row(
+            fault=f"20,000 keys held: {(full - settled) / 15_000:,.0f} bytes of worker a key past 5,000",
+            faults=0,
+            calls=20_000,
+            executions=20_000,
+            attempts=len(workers.effects.entries(Moment.STARTED)),
+            effects=len(workers.effects.entries(Moment.DONE)),
+            successes=20_000,
+            duplicates=len(workers.effects.entries(Moment.DONE)) - 20_000,
+            lost=0,
+        )
+    )
+    assert len(workers.effects.entries(Moment.DONE)) == 20_000
+    assert full - settled < 15_000 * 2_000
+
+
+async def test_an_execution_of_days_outlasts_many_wait_slices(tmp_path: Path) -> None:
+    """Callers wait for days, under time skipping, and their histories do not grow with it."""
+    server = shutil.which("temporal-test-server", path=sysconfig.get_path("scripts"))
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=server, data_converter=pydantic_data_converter
+    ) as environment:
+        plugin = DedupePlugin(organization="acme", project="web", wait_slice=timedelta(minutes=1))
+        effects = Effects(EffectFile(tmp_path / "effects.jsonl"), Gate(tmp_path / "gate"))
+        async with Worker(
+            environment.client,
+            task_queue="jobs",
+            workflows=[CallJob],
+            activities=[effects.effect],
+            plugins=[plugin],
+        ):
+            call = Call(
+                key="k", task=Task(name="k", failures=10), retry_every=timedelta(hours=12), heartbeat=None
+            )
+            begun = await environment.get_current_time()
+            handles = [
+                await environment.client.start_workflow(CallJob.run, call, id=f"job-{n}", task_queue="jobs")
+                for n in range(3)
+            ]
+            answers = await asyncio.gather(*(handle.result() for handle in handles))
+            lasted = await environment.get_current_time() - begun
+            lengths = [len((await handle.fetch_history()).events) for handle in handles]
+
+    assert answers == [answers[0]] * 3
+    assert answers[0]["attempt"] == 11
+    assert timedelta(days=5) <= lasted < timedelta(days=10)
+    assert max(lengths) <= 15
+
+
+def _of_calls(row: Row, calls: int) -> Row:
+    """Return the row with the calls that were made inside of other jobs."""
+    return Row(
+        fault=row.fault,
+        faults=row.faults,
+        calls=calls,
+        executions=row.executions,
+        attempts=row.attempts,
+        effects=row.effects,
+        successes=row.successes,
+        duplicates=row.duplicates,
+        lost=row.lost,
+        recoveries=row.recoveries,
+    )

@@ -1,0 +1,170 @@
+"""Outcomes: how they travel, and what a call gets of them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import RetryState, TimeoutType
+from temporalio.api.failure.v1 import Failure
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, DefaultFailureConverter, DefaultPayloadConverter
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
+
+from dedupe.messages import FailureMessage, Rollover
+from dedupe.outcome import (
+    RECLAIM,
+    Answer,
+    Failed,
+    Succeeded,
+    decode_answer,
+    failed_result,
+    failure_of,
+    roll_over,
+    rolled_over,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+VALUES = st.one_of(
+    st.sampled_from([None, False, True, 0, "", [], {}, b"", 0.5, "text"]),
+    st.binary(max_size=50),
+    st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3)),
+)
+CONVERTERS = st.sampled_from([DataConverter.default, pydantic_data_converter])
+
+
+def answer(outcome: Succeeded | Failed, *, reused: bool = False) -> Answer:
+    """Return an answer."""
+    return Answer(outcome=outcome, settled_at=NOW, reused=reused)
+
+
+def failure(cause: BaseException) -> Failure:
+    """Return the failure of an activity."""
+    error = ActivityError(
+        "Activity task failed",
+        scheduled_event_id=5,
+        started_event_id=6,
+        identity="worker",
+        activity_type="effect",
+        activity_id="1:i-1",
+        retry_state=None,
+    )
+    error.__cause__ = cause
+    encoded = Failure()
+    DefaultFailureConverter().to_failure(error, DefaultPayloadConverter(), encoded)
+    return encoded
+
+
+@given(VALUES, CONVERTERS)
+def test_a_result_arrives_byte_for_byte(value: Any, converter: DataConverter) -> None:
+    """The payload of a success, taken out of its answer, is the one that the activity returned."""
+    [result] = converter.payload_converter.to_payloads([value])
+    decoded = decode_answer(answer(Succeeded(result)).encode())
+    assert decoded == result
+    assert converter.payload_converter.from_payloads([result]) == [value]
+
+
+@given(VALUES)
+def test_encoding_an_answer_leaves_the_record_alone(value: Any) -> None:
+    """The mark is put on a copy."""
+    [result] = DefaultPayloadConverter().to_payloads([value])
+    before = result.SerializeToString()
+    decode_answer(answer(Succeeded(result)).encode())
+    assert result.SerializeToString() == before
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_failure_arrives_whole(*, reused: bool) -> None:
+    """A failed answer carries the failure with its causes, its time, and whether it is reused."""
+    inner = ApplicationError("inner", type="Inner", non_retryable=True)
+    outer = ApplicationError("outer", {"a": None}, 0, type="Outer")
+    outer.__cause__ = inner
+    sent = failure(outer)
+    message = decode_answer(answer(Failed(sent), reused=reused).encode())
+    assert isinstance(message, FailureMessage)
+    assert failure_of(message) == sent
+    assert (message.failed_at, message.reused) == (NOW, reused)
+
+
+def test_what_is_no_answer_is_told_from_one() -> None:
+    """A sighting, a result as any activity returns it, and the call to claim again are no answers."""
+    for payload in (Payload(), Payload(metadata={"encoding": b"json/plain"}, data=b"null"), RECLAIM):
+        assert decode_answer(payload) is None
+
+
+@given(VALUES)
+def test_a_success_rolls_over_whole(value: Any) -> None:
+    """`rolled_over(roll_over(o)) == o` for successes."""
+    outcome = Succeeded(DefaultPayloadConverter().to_payloads([value])[0])
+    assert rolled_over(rollover(failed=False), roll_over(outcome)) == outcome
+
+
+def test_a_failure_rolls_over_whole() -> None:
+    """`rolled_over(roll_over(o)) == o` for failures."""
+    outcome = Failed(failure(ApplicationError("no", 1, type="No", non_retryable=True)))
+    again = rolled_over(rollover(failed=True), roll_over(outcome))
+    assert again == outcome
+    assert isinstance(again, Failed)
+    assert again.is_definite
+
+
+def rollover(*, failed: bool) -> Rollover:
+    """Return what is said of a record that rolls over."""
+    return Rollover(settled_at=NOW, started_at=NOW, expires_at=None, fingerprint="", failed=failed)
+
+
+def timed_out() -> Failure:
+    """Return the failure of an activity that timed out."""
+    encoded = Failure(message="Activity task timed out")
+    encoded.activity_failure_info.activity_type.name = "effect"
+    encoded.activity_failure_info.retry_state = RetryState.RETRY_STATE_TIMEOUT
+    encoded.cause.timeout_failure_info.timeout_type = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
+    return encoded
+
+
+@pytest.mark.parametrize(
+    ("encoded", "definite"),
+    [
+        (failure(ApplicationError("no", non_retryable=True)), True),
+        (failure(ApplicationError("no")), False),
+        (failure(ValueError("no")), False),
+        (timed_out(), False),
+        (Failure(), False),
+    ],
+    ids=["flagged", "retryable", "plain", "timed out", "empty"],
+)
+def test_only_the_activity_says_that_nothing_happened(encoded: Failure, *, definite: bool) -> None:
+    """A failure is definite only where the activity flagged it as final; all else leaves the effect open."""
+    assert Failed(encoded).is_definite is definite
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "message"),
+    [
+        (ApplicationError("no", type="Refused"), "Refused", "no"),
+        (ApplicationError("no"), "ApplicationError", "no"),
+        (ActivityTimeoutError("late", type=None, last_heartbeat_details=[]), "TimeoutError", "late"),
+        (None, "ActivityError", "Activity task failed"),
+    ],
+)
+def test_a_failed_result_is_named_after_its_cause(
+    cause: BaseException | None, kind: str, message: str
+) -> None:
+    """Type and message of a failed result are the cause's; of an error without one its own."""
+    error = ActivityError(
+        "Activity task failed",
+        scheduled_event_id=1,
+        started_event_id=2,
+        identity="",
+        activity_type="effect",
+        activity_id="1",
+        retry_state=None,
+    )
+    error.__cause__ = cause
+    result = failed_result(error, key="key", activity="effect", failed_at=NOW, reused=True)
+    assert (result.type, result.message) == (kind, message)
+    assert (result.key, result.activity, result.failed_at, result.reused) == ("key", "effect", NOW, True)
+    assert result.error is error

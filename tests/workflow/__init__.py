@@ -1,0 +1,1 @@
+"""Jobs and keys on real servers, in this process."""

@@ -1,0 +1,34 @@
+"""Faults to set: pushes that are lost, reads that fail."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from temporalio.service import RPCError, RPCStatusCode
+
+import dedupe.settle
+from dedupe.key_handle import KeyHandle
+
+
+def lose_pushes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Let no claim be told that its key is settled; return what counts the attempts to."""
+    lost: list[str] = []
+
+    async def tell(client: Any, waiter: Any, reply: Any) -> RPCError:
+        lost.append(waiter.workflow_id)
+        return RPCError("the push is lost", RPCStatusCode.UNAVAILABLE, b"")
+
+    monkeypatch.setattr(dedupe.settle, "_tell", tell)
+    return lambda: len(lost)
+
+
+def break_peeks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Let every peek fail; return what counts them."""
+    broken: list[str] = []
+
+    async def glance(handle: KeyHandle, **options: Any) -> Any:
+        broken.append(handle.key_id)
+        raise RPCError("the service cannot be read", RPCStatusCode.UNAVAILABLE, b"")
+
+    monkeypatch.setattr(KeyHandle, "glance", glance)
+    return lambda: len(broken)

@@ -1,0 +1,304 @@
+"""Callers that wait, many at once, and callers that go away."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from temporalio import workflow
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import CancelledError
+from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
+
+import dedupe
+from dedupe.messages import CLAIM
+from tests.support import Ground, until
+from tests.workflow.scripts import Call, Parents, Script, returned
+
+SECOND = timedelta(seconds=1)
+
+
+async def test_a_hundred_calls_of_one_key_execute_once(cached_or_not: Ground) -> None:
+    """A hundred calls at once, and one execution: all get its result."""
+    ground = cached_or_not
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script([Call(argument=number) for number in range(100)])
+        await ground.effects.seen(1)
+        await ground.claiming(100)
+        gate.set()
+        [ends] = await job.result()
+    assert len(ground.effects.attempts) == 1
+    assert ends == [returned(ground.effects.arguments[0])] * 100
+
+
+async def test_a_hundred_calls_of_a_failing_key_execute_once(ground: Ground) -> None:
+    """A failure answers all that wait for it; they do not execute one after the other."""
+    gate = ground.effects.close()
+    ground.effects.then(*(ValueError("no") for _ in range(100)))
+    async with ground.worker():
+        job = await ground.start_script([Call() for _ in range(100)])
+        await ground.effects.seen(1)
+        await ground.claiming(100)
+        gate.set()
+        [ends] = await job.result()
+    assert len(ground.effects.attempts) == 1
+    assert {(ended.error, ended.type, ended.message) for ended in ends} == {
+        ("ActivityError", "ValueError", "no")
+    }
+
+
+async def test_twenty_jobs_at_once_share_one_execution(ground: Ground) -> None:
+    """Jobs that call at the same time share one execution, and each claims once at most."""
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start(Parents.run, [[[Call(argument=number)]] for number in range(20)])
+        await ground.effects.seen(1)
+        gate.set()
+        ends = await job.result()
+        for number in range(20):
+            child = ground.client.get_workflow_handle(f"{job.id}-{number}")
+            assert await ground.scheduled(child) in ([CLAIM], [])
+            ground.jobs.append(child)
+    assert ends == [[[returned(ground.effects.arguments[0])]]] * 20
+    assert len(ground.effects.attempts) == 1
+
+
+async def test_a_hundred_jobs_at_once_share_one_execution(real: Ground) -> None:
+    """A hundred workflows that make one call each cause one execution."""
+    gate = real.effects.close()
+    async with real.worker():
+        jobs = [await real.start_script(Call(argument=number)) for number in range(100)]
+        await real.effects.seen(1)
+        gate.set()
+        ends = await asyncio.gather(*(job.result() for job in jobs))
+    assert ends == [[[returned(real.effects.arguments[0])]]] * 100
+    assert len(real.effects.attempts) == 1
+
+
+async def test_several_keys_in_one_gather_do_not_mix(cached_or_not: Ground) -> None:
+    """Calls of several keys, and plain ones, made at once each get their own result."""
+    ground = cached_or_not
+    async with ground.worker():
+        calls = [Call(key=f"key-{number % 5}", argument=number % 5) for number in range(15)]
+        plain = [Call(key=None, argument="plain")]
+        [ends, again] = await ground.script([*calls, *plain], [*calls, *plain])
+    assert ends == again == [*(returned(number % 5) for number in range(15)), returned("plain")]
+    deduplicated = [attempt.argument for attempt in ground.effects.attempts if attempt.key is not None]
+    assert sorted(deduplicated) == [0, 1, 2, 3, 4]
+
+
+async def test_cancelling_one_waiter_leaves_the_execution_to_the_other(cached_or_not: Ground) -> None:
+    """A cancelled call detaches: it ends at once, the execution goes on, the other call gets its result."""
+    ground = cached_or_not
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script([Call(argument="owner", cancel_on="now"), Call(after=SECOND / 10)])
+        await ground.effects.seen(1)
+        await ground.claiming(2)
+        await job.signal(Script.signal, "now")
+        await until(lambda: _done(job, 1), what="the end of the cancelled call")
+        gate.set()
+        [[cancelled, other]] = await job.result()
+    assert (cancelled.error, cancelled.type) == ("ActivityError", "CancelledError")
+    assert cancelled.activity == "effect"
+    assert other == returned("owner")
+    assert len(ground.effects.attempts) == 1
+
+
+async def _done(job: "workflow.ActivityHandle[object] | object", calls: int) -> bool:
+    return await job.query(Script.done) >= calls  # type: ignore[attr-defined, no-any-return]
+
+
+async def test_a_job_cancelled_while_its_call_executes_leaves_the_execution(ground: Ground) -> None:
+    """Cancelling the job whose call executes ends the job; the outcome is recorded for later calls."""
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script(Call(argument="owner"))
+        await ground.effects.seen(1)
+        await job.cancel()
+        with pytest.raises(WorkflowFailureError) as caught:
+            await job.result()
+        assert isinstance(caught.value.cause, CancelledError)
+        gate.set()
+        assert await ground.call() == returned("owner")
+    assert len(ground.effects.attempts) == 1
+
+
+async def test_a_caller_terminated_while_executing_takes_nothing_down(ground: Ground) -> None:
+    """The execution of a terminated job goes on, and answers the calls of others."""
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script(Call(argument="owner"))
+        await ground.effects.seen(1)
+        await job.terminate()
+        other = await ground.start_script(Call())
+        await ground.claiming(1)
+        gate.set()
+        assert await other.result() == [[returned("owner")]]
+    assert len(ground.effects.attempts) == 1
+
+
+async def test_a_caller_that_times_out_takes_nothing_down(real: Ground) -> None:
+    """The execution of a job that has run out of time goes on."""
+    gate = real.effects.close()
+    async with real.worker():
+        job = await real.start(Script.run, [[Call(argument="owner")]], execution_timeout=SECOND)
+        await real.effects.seen(1)
+        with pytest.raises(WorkflowFailureError) as caught:
+            await job.result()
+        assert isinstance(caught.value.cause, WorkflowTimeoutError)
+        gate.set()
+        assert await real.call() == returned("owner")
+    assert len(real.effects.attempts) == 1
+
+
+async def test_schedule_to_close_bounds_the_wait_of_a_duplicate(ground: Ground) -> None:
+    """A call waits no longer than its schedule_to_close_timeout; the execution goes on without it."""
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script(
+            [
+                Call(argument="owner"),
+                Call(after=SECOND / 5, schedule_to_close_timeout=SECOND),
+                Call(after=SECOND / 5, schedule_to_close_timeout=SECOND, skip_failure=True),
+            ]
+        )
+        await ground.effects.seen(1)
+        await until(lambda: _done(job, 2), what="the time-out of the waiting calls")
+        gate.set()
+        [[owner, impatient, skipping]] = await job.result()
+    assert owner == returned("owner")
+    assert (impatient.error, impatient.type, impatient.activity) == (
+        "ActivityError",
+        "SCHEDULE_TO_CLOSE",
+        "effect",
+    )
+    assert (skipping.error, skipping.failed, skipping.reused) == (None, "TimeoutError", False)
+    assert len(ground.effects.attempts) == 1
+
+
+@workflow.defn
+class Continued:
+    """Makes the same call in each of its runs."""
+
+    @workflow.run
+    async def run(self, runs: int, results: list[str]) -> list[str]:
+        """See the class."""
+        result: str = await dedupe.execute_activity(
+            "effect",
+            workflow.info().run_id,
+            deduplication_key="key",
+            start_to_close_timeout=timedelta(seconds=10),
+            result_type=str,
+        )
+        results = [*results, result]
+        if len(results) < runs:
+            workflow.continue_as_new(args=[runs, results])
+        return results
+
+
+async def test_a_caller_that_continues_as_new_keeps_its_result(cached_or_not: Ground) -> None:
+    """All runs of a job that continues as new get the result of the first one's call."""
+    ground = cached_or_not
+    async with ground.worker(workflows=[Continued]):
+        results = await ground.run(Continued.run, args=[3, []])
+    assert results == [ground.effects.arguments[0]] * 3
+    assert len(ground.effects.attempts) == 1
+
+
+@workflow.defn
+class ContinuedWhileWaiting:
+    """Continues as new while its call is under way."""
+
+    @workflow.run
+    async def run(self, first: bool) -> str:  # noqa: FBT001 - a workflow's arguments are positional
+        """See the class."""
+        handle = dedupe.start_activity(
+            "effect",
+            "first" if first else "second",
+            deduplication_key="key",
+            start_to_close_timeout=timedelta(seconds=10),
+            result_type=str,
+        )
+        if first:
+            await workflow.sleep(1)
+            handle.cancel()
+            workflow.continue_as_new(False)  # noqa: FBT003
+        return str(await handle)
+
+
+async def test_a_caller_that_continues_as_new_while_it_waits_joins_itself(real: Ground) -> None:
+    """The next run joins the execution that the run before it began."""
+    gate = real.effects.close()
+    async with real.worker(workflows=[ContinuedWhileWaiting]):
+        job = await real.start(ContinuedWhileWaiting.run, True)  # noqa: FBT003
+        await real.effects.seen(1)
+        await real.attached(1)
+        gate.set()
+        assert await job.result() == "first"
+    assert real.effects.arguments == ["first"]
+
+
+async def test_a_caller_that_is_reset_gets_the_same_result(real: Ground) -> None:
+    """A job reset to its beginning makes its calls again and gets what is recorded."""
+    async with real.worker():
+        assert await real.call(Call(argument="once")) == returned("once")
+        job = real.jobs[-1]
+        response = await real.client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace="default",
+                workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=job.first_execution_run_id),
+                reason="test",
+                request_id=str(uuid4()),
+                workflow_task_finish_event_id=4,
+            )
+        )
+        again = real.client.get_workflow_handle(job.id, run_id=response.run_id)
+        real.jobs.append(again)
+        assert (await again.result())[0][0]["value"] == "once"
+        await real.assert_hit()
+    assert real.effects.arguments == ["once"]
+
+
+async def test_a_caller_that_is_reset_while_it_waits_joins_again(real: Ground) -> None:
+    """A job reset while its call executes joins the execution again, and gets its result."""
+    gate = real.effects.close()
+    async with real.worker():
+        job = await real.start_script(Call(argument="once"))
+        await real.effects.seen(1)
+        response = await real.client.workflow_service.reset_workflow_execution(
+            ResetWorkflowExecutionRequest(
+                namespace="default",
+                workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=job.first_execution_run_id),
+                reason="test",
+                request_id=str(uuid4()),
+                workflow_task_finish_event_id=4,
+            )
+        )
+        again = real.client.get_workflow_handle(job.id, run_id=response.run_id)
+        real.jobs.append(again)
+        await real.attached(1)
+        gate.set()
+        assert (await again.result())[0][0]["value"] == "once"
+    assert real.effects.arguments == ["once"]
+
+
+async def test_a_signal_reaches_a_job_that_waits(grounds: Callable[..., Ground]) -> None:
+    """While a call waits, its job goes on answering queries and signals."""
+    ground = grounds()
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script([Call(), Call(key="other", cancel_on="now")])
+        await ground.effects.seen(1)
+        await job.signal(Script.signal, "now")
+        await until(lambda: _done(job, 1), what="the cancelled call's end")
+        gate.set()
+        [[first, _]] = await job.result()
+    assert first == returned("argument")
+    history = await ground.history()
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in {event.event_type for event in history.events}

@@ -1,0 +1,107 @@
+"""Calls that cannot be carried out: conflicts, and bad input."""
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
+from tests.support import Ground, types
+from tests.workflow.refusals import BAD, KEY_TROUBLE, Bad
+from tests.workflow.scripts import Call, Ended, returned
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_input_fails_the_job_at_once(real: Ground, name: str) -> None:
+    """A call that makes no sense fails its job with a clear error; nothing is scheduled, nothing gets stuck."""
+    async with real.worker(workflows=[Bad]):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await real.run(Bad.run, name)
+    error = caught.value.cause
+    assert isinstance(error, ApplicationError)
+    assert error.non_retryable
+    assert error.type == ("InvalidDeduplicationKeyError" if name in KEY_TROUBLE else "InvalidCallError")
+    if name not in KEY_TROUBLE:
+        assert "'marked-key'" in error.message
+        assert "'effect'" in error.message
+    elif "marked" in str(BAD[name]):
+        assert "marked" in error.message
+    history = await real.history()
+    assert await real.scheduled() == []
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
+
+
+def assert_conflict(ended: Ended, *parts: str) -> None:
+    """Assert that a call was refused, and was told why."""
+    assert (ended.error, ended.type) == ("DeduplicationConflictError", "DeduplicationConflictError")
+    assert ended.message is not None
+    for part in ("'key'", *parts):
+        assert part in ended.message
+
+
+@pytest.mark.parametrize("skip_failure", [False, True], ids=["raise", "skip"])
+async def test_another_activity_under_the_key_is_a_conflict(ground: Ground, *, skip_failure: bool) -> None:
+    """A key stands for one activity; a call of another one is refused, and told both names."""
+    async with ground.worker():
+        await ground.call()
+        ended = await ground.call(Call(activity="other", skip_failure=skip_failure))
+        assert_conflict(ended, "'effect'", "'other'")
+        assert await ground.call() == returned("argument")
+    assert len(ground.effects.attempts) == 1
+
+
+async def test_a_conflict_shows_while_the_key_executes(ground: Ground) -> None:
+    """Another activity, or other arguments where they count, are refused before the execution has ended."""
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script(
+            [Call(argument="first"), Call(key="gate", argument="gate")],
+        )
+        await ground.effects.seen(2)
+        if not ground.skips_time:
+            assert_conflict(await ground.call(Call(activity="other")), "'other'")
+            assert_conflict(await ground.call(Call(argument="second", on_mismatch="raise")), "arguments")
+        gate.set()
+        assert await job.result() == [[returned("first"), returned("gate")]]
+    assert len(ground.effects.attempts) == 2
+
+
+async def test_a_conflict_within_one_gather_is_found(ground: Ground) -> None:
+    """Of two activities called at once with one key one executes, and the other is refused."""
+    async with ground.worker():
+        [ends] = await ground.script([Call(), Call(activity="other")])
+    assert sorted(ended.type or "" for ended in ends) == ["", "DeduplicationConflictError"]
+    assert len(ground.effects.attempts) == 1
+
+
+async def test_other_arguments_are_the_same_call_by_default(ground: Ground) -> None:
+    """The key is the identity: other arguments get the recorded result."""
+    async with ground.worker():
+        await ground.call(Call(argument={"a": 1}))
+        assert await ground.call(Call(argument={"a": 2})) == returned({"a": 1})
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
+async def test_other_arguments_are_a_conflict_where_asked_for(ground: Ground, *, failing: bool) -> None:
+    """With on_mismatch="raise" other arguments are refused; the same ones, however JSON spells them, are not."""
+    if failing:
+        ground.effects.then(ApplicationError("refused", type="Refused"))
+    async with ground.worker():
+        first = await ground.call(Call(argument={"a": 1, "b": [2, None]}, skip_failure=True))
+        ended = await ground.call(Call(argument={"a": 1, "b": [2, 0]}, on_mismatch="raise", skip_failure=True))
+        assert_conflict(ended, "other arguments")
+        same = await ground.call(Call(argument={"b": [2, None], "a": 1}, on_mismatch="raise", skip_failure=True))
+        assert (same.value, same.failed) == (first.value, first.failed)
+    assert len(ground.effects.attempts) == 1
+
+
+async def test_a_conflict_fails_a_job_that_does_not_catch_it(real: Ground) -> None:
+    """A refused call is an error of the job, never retried and never a workflow task that fails for ever."""
+    async with real.worker(workflows=[Bad]):
+        await real.call(Call(key="marked-key", activity="other"))
+        BAD["fine"] = {}
+        try:
+            with pytest.raises(WorkflowFailureError) as caught:
+                await real.run(Bad.run, "argument twice")
+        finally:
+            del BAD["fine"]
+    assert isinstance(caught.value.cause, ApplicationError)

@@ -1,0 +1,321 @@
+"""The plugin on clients and workers; what travels with a call, and what must not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio import activity, workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import HeaderCodecBehavior
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    Interceptor,
+    StartActivityInput,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
+
+import dedupe
+from dedupe import DedupePlugin
+from dedupe.errors import InvalidKeyspaceError
+from tests.support import Ground, scheduled, types
+from tests.workflow.scripts import Call, Script, returned
+
+Grounds = Callable[..., Ground]
+
+
+@workflow.defn
+class Plain:
+    """Makes one deduplicated call, and lets it fail."""
+
+    @workflow.run
+    async def run(self, key: str) -> Any:
+        """See the class."""
+        return await dedupe.execute_activity(
+            "effect", key, deduplication_key=key, start_to_close_timeout=timedelta(seconds=5)
+        )
+
+
+async def test_a_worker_without_the_plugin_fails_closed(ground: Ground) -> None:
+    """On a worker without the plugin the call fails its job with a clear error; nothing is scheduled."""
+    async with ground.worker(
+        workflows=[Plain],
+        client=ground.server,
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await ground.run(Plain.run, "key")
+    error = caught.value.cause
+    assert isinstance(error, ApplicationError)
+    assert (error.type, error.non_retryable) == ("PluginMissingError", True)
+    assert "'effect'" in error.message
+    assert "DedupePlugin" in error.message
+    history = await ground.history()
+    assert scheduled(history) == []
+    assert EventType.EVENT_TYPE_MARKER_RECORDED not in types(history)
+    assert ground.effects.attempts == []
+    ground.jobs.clear()  # with the plugin it would not replay
+
+
+async def test_a_worker_without_the_plugin_fails_closed_in_the_sandbox(real: Ground) -> None:
+    """The same inside the sandbox, where nobody lets the package pass through."""
+    async with real.worker(workflows=[Plain], client=real.server):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await real.run(Plain.run, "key")
+    error = caught.value.cause
+    assert isinstance(error, ApplicationError)
+    assert error.type == "PluginMissingError"
+    assert scheduled(await real.history()) == []
+    real.jobs.clear()
+
+
+async def test_the_plugin_on_the_worker_alone_is_enough(ground: Ground) -> None:
+    """The plugin can be given to the worker instead of the client."""
+    async with ground.worker(client=ground.server, plugins=[ground.plugin]):
+        assert await ground.call() == returned("argument")
+        assert await ground.call() == returned("argument")
+        await ground.assert_hit()
+
+
+async def test_the_plugin_works_without_a_sandbox(real: Ground) -> None:
+    """Jobs that run outside the sandbox are deduplicated too."""
+    async with real.worker(workflow_runner=UnsandboxedWorkflowRunner()):
+        assert await real.call() == returned("argument")
+        assert await real.call() == returned("argument")
+        await real.assert_hit()
+
+
+@workflow.defn
+class CallsElsewhere:
+    """Has its activity run on another task queue."""
+
+    @workflow.run
+    async def run(self, queue: str) -> Any:
+        """See the class."""
+        return await dedupe.execute_activity(
+            "effect",
+            "there",
+            deduplication_key="key",
+            task_queue=queue,
+            start_to_close_timeout=timedelta(seconds=5),
+        )
+
+
+async def test_real_activities_need_no_plugin(real: Ground) -> None:
+    """The worker that runs the real activity may lack the plugin, and knows the execution all the same."""
+    queue = f"elsewhere-{uuid4()}"
+
+    async with (
+        Worker(real.server, task_queue=queue, activities=[real.effects.effect]),
+        real.worker(workflows=[CallsElsewhere]),
+    ):
+        assert await real.run(CallsElsewhere.run, queue) == "there"
+    assert real.effects.attempts[0].key == "key"
+    assert real.effects.generations == [1]
+
+
+async def test_a_worker_that_runs_workflows_only_can_call(real: Ground) -> None:
+    """With no_remote_activities the claims go where the keys are served."""
+    queue = f"elsewhere-{uuid4()}"
+    real.workflows.append(CallsElsewhere)
+    async with (
+        Worker(real.server, task_queue=queue, activities=[real.effects.effect]),
+        Worker(
+            real.client, task_queue=real.task_queue, workflows=[CallsElsewhere], no_remote_activities=True
+        ),
+    ):
+        assert await real.run(CallsElsewhere.run, queue) == "there"
+        assert await real.run(CallsElsewhere.run, queue) == "there"
+        await real.assert_hit()
+
+
+class _Tracing(Interceptor):
+    """Sends a header with each activity, as tracing does."""
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """See base class."""
+        return _TracingInbound
+
+
+class _TracingInbound(WorkflowInboundInterceptor):
+    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+        super().init(_TracingOutbound(outbound))
+
+
+class _TracingOutbound(WorkflowOutboundInterceptor):
+    def start_activity(self, input: StartActivityInput) -> "workflow.ActivityHandle[Any]":
+        input.headers = {**input.headers, "trace": Payload(data=workflow.info().workflow_id.encode())}
+        return self.next.start_activity(input)
+
+
+async def test_headers_reach_the_real_activity(ground: Ground) -> None:
+    """What other interceptors send along, such as a trace, arrives at the activity that executes."""
+    heard: list[Mapping[str, Payload]] = []
+
+    @activity.defn(name="effect-with-headers")
+    async def listen(argument: Any) -> Any:
+        return argument
+
+    class Listening(Interceptor):
+        def intercept_activity(self, next: Any) -> Any:
+            from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput  # noqa: PLC0415
+
+            class Inbound(ActivityInboundInterceptor):
+                async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+                    if activity.info().activity_type == "effect-with-headers":
+                        heard.append(input.headers)
+                    return await super().execute_activity(input)
+
+            return Inbound(next)
+
+    async with ground.worker(activities=[listen], interceptors=[_Tracing(), Listening()]):
+        await ground.call(Call(activity="effect-with-headers"))
+    assert [headers["trace"].data.decode() for headers in heard] == [ground.jobs[0].id]
+
+
+class Scrambled(PayloadCodec):
+    """Makes payloads unreadable to whoever lacks it."""
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Scramble."""
+        return [
+            Payload(metadata={"encoding": b"binary/scrambled"}, data=_scramble(payload.SerializeToString()))
+            for payload in payloads
+        ]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Put in order."""
+        return [
+            Payload.FromString(_scramble(payload.data))
+            if payload.metadata.get("encoding") == b"binary/scrambled"
+            else payload
+            for payload in payloads
+        ]
+
+
+def _scramble(data: bytes) -> bytes:
+    return bytes(byte ^ 0x5A for byte in data)
+
+
+@pytest.mark.parametrize("server", ["dev-server"], indirect=True)
+async def test_a_payload_codec_covers_all_that_travels(grounds: Grounds) -> None:
+    """With a codec nothing that is nested in claims, signals and records can be read without it."""
+    config: dict[str, Any] = {
+        "data_converter": DataConverter(
+            payload_converter_class=pydantic_data_converter.payload_converter_class,
+            payload_codec=Scrambled(),
+        ),
+        "header_codec_behavior": HeaderCodecBehavior.CODEC,
+    }
+    ground = grounds(client_config=config)
+    gate = ground.effects.close()
+    ground.effects.then(ApplicationError("hush-message", "hush-detail"))
+    async with ground.worker(interceptors=[_Tracing()]):
+        job = await ground.start_script([Call(argument="hush-argument", skip_failure=True)] * 2)
+        await ground.effects.seen(1)
+        await ground.claiming(2)
+        gate.set()
+        [[first, second]] = await job.result()
+        assert (first.failed, second.failed) == ("ApplicationError",) * 2
+        assert (await ground.call(Call(skip_failure=True))).reused
+        assert (await ground.call(Call(argument="hush-again"))).value == "hush-again"
+        assert (await ground.call(Call())).value == "hush-again"
+        history = await ground.key_workflow().fetch_history()
+        jobs = [await ground.history(number) for number in range(len(ground.jobs))]
+    for each in (history, *jobs):
+        text = each.to_json()
+        for word in ("hush-argument", "hush-again", "hush-detail"):
+            assert word not in text
+        data = b"".join(event.SerializeToString() for event in each.events)
+        assert b"hush-again" not in data
+        assert b"hush-argument" not in data
+
+
+@pytest.mark.parametrize("server", ["dev-server"], indirect=True)
+async def test_a_key_secret_hides_the_key(grounds: Grounds, caplog: pytest.LogCaptureFixture) -> None:
+    """With key_secret no text of the key stands in any history, id, error, log or in the execution."""
+    ground = grounds(key_secret="secret")  # noqa: S106 - a test's secret
+    key = "ada.lovelace@example.com"
+    async with ground.worker(workflows=[Plain]):
+        await ground.call(Call(key=key))
+        assert await ground.call(Call(key=key, argument="other")) == returned("argument")
+        await ground.assert_hit()
+        conflict = await ground.call(Call(key=key, activity="other"))
+        assert conflict.type == "DeduplicationConflictError"
+        gate = ground.effects.close()
+        job = await ground.start_script([Call(key=f"{key}/2"), Call(key=f"{key}/2")])
+        await ground.effects.seen(2)
+        gate.set()
+        await job.result()
+        history = await ground.server.get_workflow_handle(ground.key_id(key)).fetch_history()
+    assert "lovelace" not in str(conflict)
+    assert "lovelace" not in ground.key_id(key)
+    assert "lovelace" not in str(ground.effects.attempts)
+    assert "lovelace" not in caplog.text
+    assert b"lovelace" not in b"".join(event.SerializeToString() for event in history.events)
+    job_history = await ground.history(1)
+    claims = b"".join(
+        event.SerializeToString()
+        for event in job_history.events
+        # The job's own input is the test's script, which holds the key.
+        if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
+    )
+    assert b"lovelace" not in claims
+
+
+async def test_another_secret_makes_other_keys(real_grounds: Grounds) -> None:
+    """Under another secret the same key is another key."""
+    one = real_grounds(key_secret="one")  # noqa: S106
+    two = real_grounds(organization=one.organization, key_queue=one.key_queue, key_secret="two", serve=False)  # noqa: S106
+    async with one.worker(), two.worker():
+        assert await one.call(Call(argument="one")) == returned("one")
+        assert await two.call(Call(argument="two")) == returned("two")
+
+
+@dataclass
+class Settings:
+    """Settings of a plugin that tell no keys apart."""
+
+    organization: str = "acme"
+    project: str = "web"
+    key_secret: bytes | str | None = None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(organization=""), Settings(project=""), Settings(key_secret=""), Settings(key_secret=b"")],
+    ids=repr,
+)
+def test_settings_that_tell_no_keys_apart_are_refused(settings: Settings) -> None:
+    """An empty organization, project or secret is refused when the plugin is made."""
+    with pytest.raises(InvalidKeyspaceError):
+        DedupePlugin(**vars(settings))
+
+
+async def test_two_workers_with_the_plugin_on_client_and_worker_do_not_clash(real: Ground) -> None:
+    """The plugin on the client and on the worker is one plugin too many, and does no harm."""
+    with pytest.warns(UserWarning, match="plugin"):
+        async with real.worker(plugins=[real.plugin]):
+            assert await real.call() == returned("argument")
+
+
+async def test_a_plain_client_can_start_jobs(real: Ground) -> None:
+    """Whoever starts the job needs no plugin."""
+    plain = Client(**{**real.server.config(), "plugins": []})
+    async with real.worker():
+        ends = await plain.execute_workflow(
+            Script.run, [[Call()]], id=f"job-{uuid4()}", task_queue=real.task_queue
+        )
+    assert ends == [[returned("argument")]]
