@@ -8,13 +8,17 @@ import os
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from temporalio.client import WorkflowFailureError
+from temporalio.service import RPCError
+
 from benchmarks import growth, peers
-from benchmarks.bench import bench
+from benchmarks.bench import Bench, bench
 from benchmarks.counts import count
 from benchmarks.environment import environment
 from benchmarks.faults import crowds, recoveries
@@ -34,7 +38,7 @@ from benchmarks.rounds import (
     in_a_row,
     run_rounds,
 )
-from benchmarks.timeline import timeline
+from benchmarks.timeline import phases, timeline
 
 _ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, MISS, HIT, WRAPPER_HIT, CHILD_HIT))
 
@@ -59,13 +63,13 @@ class Scale:
 
 QUICK = Scale(
     lifted=(
-        (_ROWS[:4], Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
+        ((*_ROWS[:2], in_a_row(HIT)), Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
         (CORE, Effort(concurrency=1, jobs=6, rounds=3, budget=10)),
-        (CORE, Effort(concurrency=50, jobs=50, rounds=3, budget=40)),
+        (CORE, Effort(concurrency=50, jobs=50, rounds=3, budget=20)),
     ),
     stock=(),
     misses=10,
-    hits=1_000,
+    hits=500,
     keys=0,
     callers=(),
     sizes=(),
@@ -101,52 +105,78 @@ FULL = Scale(
 
 
 async def run(scale: Scale, names: Sequence[str], directory: Path) -> Results:
-    """Run everything, one thing after the other, and say what is being run."""
+    """Run everything, one part after the other, and say what is being run. A part that fails is left out."""
     results = Results(
         machine=f"{os.cpu_count()} cores, shared", started=datetime.now(UTC).isoformat(timespec="minutes")
     )
     async with bench(directory, lifted=True) as lifted:
-        for ways, effort in scale.lifted:
-            _say(f"lifted server, jobs of {ways[0].calls}, {effort.concurrency} at a time")
-            results.tables.append(await run_rounds(lifted, ways, effort, server="lifted"))
-        _say("counts, and the timeline of a miss")
-        results.counts = await count(lifted)
-        results.timeline = await timeline(lifted, misses=scale.misses)
-        _say("growth")
-        results.past_hits = await growth.past_hits(lifted, hits=scale.hits)
-        for number in scale.callers:
-            results.callers.append(await growth.callers(lifted, number=number, pause=1.0))
-        if scale.sizes:
-            results.sizes = await growth.sizes(lifted, each=scale.sizes, times=3)
-        if scale.keys:
-            results.keys_held = await growth.keys_held(lifted, keys=scale.keys, steps=3)
-        _say("killed workers")
-        results.recoveries = await recoveries(lifted, trials=scale.trials, stickies=scale.stickies)
+        await _tables(results, lifted, scale.lifted, server="lifted")
+        with _part(results, "counts"):
+            results.counts = await count(lifted)
+        with _part(results, "the timeline of a miss"):
+            results.timeline = await timeline(lifted, misses=scale.misses)
+            results.phases = phases(results.timeline)
+        await _grow(results, lifted, scale)
+        with _part(results, "killed workers"):
+            results.recoveries = await recoveries(lifted, trials=scale.trials, stickies=scale.stickies)
         if scale.crowd:
-            results.crowds = await crowds(lifted, keys=scale.crowd, slots=scale.crowd // 2, patience=20.0)
+            with _part(results, "more new keys than slots"):
+                results.crowds = await crowds(lifted, keys=scale.crowd, slots=scale.crowd // 2, patience=20.0)
     if scale.stock:
         async with bench(directory, lifted=False) as stock:
-            for ways, effort in scale.stock:
-                _say(f"server as it comes, jobs of {ways[0].calls}, {effort.concurrency} at a time")
-                results.tables.append(await run_rounds(stock, ways, effort, server="stock"))
+            await _tables(results, stock, scale.stock, server="stock")
     if names:
-        _say(f"peers: {', '.join(names)}")
-        results.peers = await peers.run(
-            names, directory=directory, rounds=scale.peer_rounds, jobs=scale.peer_jobs
-        )
+        with _part(results, f"peers: {', '.join(names)}"):
+            results.peers = await peers.run(
+                names, directory=directory, rounds=scale.peer_rounds, jobs=scale.peer_jobs
+            )
     return results
 
 
-async def plot(raw: Path, picture: Path) -> str:
+async def _tables(
+    results: Results, bench: Bench, tables: Sequence[tuple[Sequence[Way], Effort]], *, server: str
+) -> None:
+    for ways, effort in tables:
+        with _part(results, f"{server} server, jobs of {ways[0].calls}, {effort.concurrency} at a time"):
+            results.tables.append(await run_rounds(bench, ways, effort, server=server))
+
+
+async def _grow(results: Results, bench: Bench, scale: Scale) -> None:
+    with _part(results, "many hits on one key"):
+        results.past_hits = await growth.past_hits(bench, hits=scale.hits)
+    for number in scale.callers:
+        with _part(results, "many callers of one key"):
+            results.callers.append(await growth.callers(bench, number=number, pause=1.0))
+    if scale.sizes:
+        with _part(results, "payloads"):
+            results.sizes = await growth.sizes(bench, each=scale.sizes, times=3)
+    if scale.keys:
+        with _part(results, "many keys"):
+            results.keys_held = await growth.keys_held(bench, keys=scale.keys, steps=3)
+
+
+@contextmanager
+def _part(results: Results, what: str) -> Generator[None]:
+    print(f"{datetime.now(UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
+    try:
+        yield
+    except (RPCError, RuntimeError, TimeoutError, WorkflowFailureError) as error:
+        results.failed.append(f"{what}: {error!r}")
+        print(f"left out: {error!r}", file=sys.stderr, flush=True)
+
+
+async def plot(raw: Path, directory: Path) -> str:
     """Draw the raw figures. Return what to tell about it."""
     try:
         python = await environment()
     except RuntimeError as error:
         return f"no plot: {error}"
     process = await asyncio.create_subprocess_exec(
-        str(python), str(Path(__file__).with_name("plot.py")), str(raw), str(picture), stdin=DEVNULL
+        str(python), str(Path(__file__).with_name("plot.py")), str(raw), str(directory), stdin=DEVNULL
     )
-    return f"no plot: drawing ended with {code}" if (code := await process.wait()) else f"plot: {picture}"
+    if code := await process.wait():
+        return f"no plot: drawing ended with {code}"
+    return f"plots: {directory / 'ratios.png'}, {directory / 'timeline.png'}"
 
 
 def main() -> None:
@@ -174,11 +204,7 @@ def main() -> None:
     print(f"\n{text}")
     print(f"report: {out / 'report.md'}\nfigures: {out / 'raw.json'}")
     if options.plot or not options.quick:
-        print(asyncio.run(plot(out / "raw.json", out / "plot.png")))
-
-
-def _say(what: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
+        print(asyncio.run(plot(out / "raw.json", out)))
 
 
 if __name__ == "__main__":

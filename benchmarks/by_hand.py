@@ -1,5 +1,7 @@
 """The two ways that people write by hand: a workflow whose id is the key, and two ways to reach it."""
 
+import asyncio
+
 from temporalio import activity, workflow
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -46,7 +48,13 @@ class ByHand:
             )
         except WorkflowAlreadyStartedError:
             return await self.read_result(key)
-        return await handle.result()
+        if not work.heartbeat:
+            return await handle.result()
+        beating = asyncio.create_task(_beat(work.heartbeat / 3))
+        try:
+            return await handle.result()
+        finally:
+            beating.cancel()
 
     @activity.defn(name="bench.read_result")
     async def read_result(self, key: str) -> str:
@@ -63,7 +71,10 @@ class WrapperJob:
         """Do the calls."""
         for call in range(work.calls):
             await workflow.execute_activity_method(
-                ByHand.wrapper, args=[work.key_of(call), work], start_to_close_timeout=TIMEOUT
+                ByHand.wrapper,
+                args=[work.key_of(call), work],
+                start_to_close_timeout=TIMEOUT,
+                heartbeat_timeout=work.heartbeat_timeout,
             )
 
 
@@ -88,3 +99,10 @@ class ChildJob:
                 await workflow.execute_activity_method(
                     ByHand.read_result, key, start_to_close_timeout=TIMEOUT
                 )
+
+
+async def _beat(interval: float) -> None:
+    """Tell the server that the waiting wrapper lives: without it, a killed worker would be noticed late."""
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(interval)

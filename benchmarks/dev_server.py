@@ -5,6 +5,7 @@ dispatch. A real cluster has many shards, so the figures that count are those wi
 """
 
 import asyncio
+import re
 import sys
 import sysconfig
 from collections import Counter
@@ -24,6 +25,8 @@ _LIFTED = (
     "--dynamic-config-value=history.transferProcessorMaxPollRPS=1000",
     "--dynamic-config-value=history.timerProcessorMaxPollRPS=1000",
 )
+_LABEL = re.compile(r'\w+="[^"]*"')
+_OURS = {'service_name="frontend"', 'namespace="default"'}
 _START = 60.0
 
 
@@ -44,7 +47,7 @@ class DevServer:
         text = await asyncio.to_thread(_get, self.metrics)
         requests = Counter[str]()
         for line in text.splitlines():
-            if line.startswith("service_requests{") and 'service_name="frontend"' in line:
+            if line.startswith("service_requests{") and set(_LABEL.findall(line)) >= _OURS:
                 labels, _, value = line.rpartition("} ")
                 requests[labels.partition('operation="')[2].partition('"')[0]] += int(float(value))
         return requests

@@ -13,9 +13,11 @@ def report(results: Results) -> str:
         f"{results.machine}, {results.started}. {_HOW}",
         *(part for table in results.tables for part in (f"### {_capital(table.title)}", _table(table))),
         *_counts(results),
+        *_phases(results),
         *_growth(results),
         *_faults(results),
         *_peers(results),
+        *(f"Left out: {what}" for what in results.failed),
         "### Targets",
         "\n".join(
             f"- {_HOLDS[verdict.holds]}: {verdict.target}: {verdict.measured}"
@@ -93,6 +95,25 @@ def _counts(results: Results) -> Iterator[str]:
                 f"{count.key_bytes:,}",
             )
             for count in results.counts
+        ],
+    )
+
+
+def _phases(results: Results) -> Iterator[str]:
+    if not results.phases:
+        return
+    yield "### One miss on its own, step by step"
+    yield _markdown(
+        ("", "whose", "from, ms", "to, ms", "takes, ms"),
+        [
+            (
+                phase.name,
+                phase.whose,
+                f"{phase.begins * 1e3:.1f}",
+                f"{phase.ends * 1e3:.1f}",
+                f"{(phase.ends - phase.begins) * 1e3:.1f}",
+            )
+            for phase in results.phases
         ],
     )
 

@@ -7,7 +7,7 @@ from benchmarks.faults import Crowd, Recovery
 from benchmarks.growth import Callers, KeysHeld, Point, Sized
 from benchmarks.peers import Peer
 from benchmarks.rounds import Table
-from benchmarks.timeline import Step
+from benchmarks.timeline import Phase, Step
 
 
 @dataclass(kw_only=True)
@@ -20,6 +20,7 @@ class Results:
     tables: list[Table] = field(default_factory=list[Table])
     counts: list[Count] = field(default_factory=list[Count])
     timeline: list[Step] = field(default_factory=list[Step])
+    phases: list[Phase] = field(default_factory=list[Phase])
     past_hits: list[Point] = field(default_factory=list[Point])
     keys_held: KeysHeld | None = None
     callers: list[Callers] = field(default_factory=list[Callers])
@@ -27,6 +28,8 @@ class Results:
     recoveries: list[Recovery] = field(default_factory=list[Recovery])
     crowds: list[Crowd] = field(default_factory=list[Crowd])
     peers: list[Peer] = field(default_factory=list[Peer])
+    failed: list[str] = field(default_factory=list[str])
+    """Parts that failed, and why."""
 
     def table(self, *, server: str, concurrency: int, calls: int) -> Table | None:
         """Return one table; None if it was not run."""

@@ -100,8 +100,8 @@ def _many(results: Results) -> Iterator[Verdict]:
     yield Verdict(
         target=f"after kill -9 inside an effect (3 s heartbeat) the answer comes within {_KILLED:.0f} s",
         measured=(
-            f"{statistics.median(prompt):.1f} s at the median, {max(prompt):.1f} s at the most, with the job's "
-            f"worker at a sticky time-out of {shortest:.0f} s; {max(killed):.1f} s over all"
+            f"{statistics.median(prompt):.1f} s, {max(prompt):.1f} s at the most, where the job's "
+            f"worker has a sticky time-out of {shortest:.0f} s; {max(killed):.1f} s at the most over all"
             if prompt
             else "not measured"
         ),

@@ -1,6 +1,6 @@
 """One real server and one that skips time, for the whole session; and a ground on them for each test."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ async def skipping_client() -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def _played_on(ground: Ground) -> AsyncIterator[Ground]:
+async def _played_on(ground: Ground) -> AsyncGenerator[Ground]:
     """Lend a ground to a test; at its end, all that happened there must replay."""
     try:
         yield ground
@@ -65,9 +65,7 @@ async def ground(server: tuple[Client, bool]) -> AsyncIterator[Ground]:
 
 
 @pytest.fixture(params=[100, 0], ids=["cached", "uncached"])
-async def cached_or_not(
-    server: tuple[Client, bool], request: pytest.FixtureRequest
-) -> AsyncIterator[Ground]:
+async def cached_or_not(server: tuple[Client, bool], request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
     """A ground on each of the two servers, with workflows kept in memory, and without."""
     client, skips_time = server
     async with _played_on(
@@ -92,7 +90,7 @@ async def real_grounds(real_client: Client) -> AsyncIterator[Callable[..., Groun
 
 
 @asynccontextmanager
-async def _making(client: Client, *, skips_time: bool) -> AsyncIterator[Callable[..., Ground]]:
+async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Callable[..., Ground]]:
     made: list[Ground] = []
 
     def make(**settings: Any) -> Ground:

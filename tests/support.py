@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sysconfig
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,8 +15,8 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
-from temporalio.converter import PayloadCodec
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Replayer, Worker
@@ -43,7 +43,7 @@ def binary(name: str) -> str:
 
 
 @asynccontextmanager
-async def dev_server(*, dynamic_config: Sequence[str] = ()) -> AsyncIterator[Client]:
+async def dev_server(*, dynamic_config: Sequence[str] = ()) -> AsyncGenerator[Client]:
     """Start a real server, with the queue polls of its single shard sped up, and return its client."""
     settings = [
         "history.transferProcessorMaxPollRPS=1000",
@@ -60,13 +60,19 @@ async def dev_server(*, dynamic_config: Sequence[str] = ()) -> AsyncIterator[Cli
 
 
 @asynccontextmanager
-async def time_skipping_server() -> AsyncIterator[Client]:
+async def time_skipping_server() -> AsyncGenerator[Client]:
     """Start a server that skips time, and return its client."""
     async with await WorkflowEnvironment.start_time_skipping(
         data_converter=pydantic_data_converter,
         test_server_existing_path=binary("temporal-test-server"),
     ) as environment:
         yield environment.client
+
+
+def with_plugins(client: Client, *plugins: Any, **changes: Any) -> Client:
+    """Return a client of the same connection that has these plugins."""
+    config: dict[str, Any] = {**client.config(), **changes, "plugins": plugins}
+    return Client(**config)
 
 
 class Attempt(NamedTuple):
@@ -214,12 +220,14 @@ class Ground:
         if max_cached_workflows == 0:
             settings.setdefault("max_cached_keys", 0)
         plugin = DedupePlugin(organization=organization, project=project, task_queue=key_queue, **settings)
-        config: dict[str, Any] = {**server.config(), **(client_config or {})}
+        changes = dict(client_config or {})
+        if "interceptors" in changes:
+            changes["interceptors"] = [*server.config()["interceptors"], *changes["interceptors"]]
         return cls(
             server=server,
             skips_time=skips_time,
             plugin=plugin,
-            client=Client(**{**config, "plugins": [plugin]}),
+            client=with_plugins(server, plugin, **changes),
             organization=organization,
             key_queue=key_queue,
             task_queue=f"jobs-{uuid4()}",
@@ -265,19 +273,17 @@ class Ground:
         activities: Sequence[Callable[..., Any]] = (),
         client: Client | None = None,
         **config: Any,
-    ) -> AsyncIterator[Worker]:
+    ) -> AsyncGenerator[Worker]:
         """Run a worker of this ground's jobs and effects, and of those given."""
         self.workflows.extend(kind for kind in workflows if kind not in self.workflows)
-        worker = Worker(
-            client or self.client,
-            **{
-                "task_queue": self.task_queue,
-                "workflows": self.workflows,
-                "activities": [self.effects.effect, self.effects.other, *activities],
-                "max_cached_workflows": self.max_cached_workflows,
-                **config,
-            },
-        )
+        settings: dict[str, Any] = {
+            "task_queue": self.task_queue,
+            "workflows": self.workflows,
+            "activities": [self.effects.effect, self.effects.other, *activities],
+            "max_cached_workflows": self.max_cached_workflows,
+            **config,
+        }
+        worker = Worker(client or self.client, **settings)
         async with worker:
             yield worker
 

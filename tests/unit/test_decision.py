@@ -38,7 +38,12 @@ def failed(*, definite: bool = False) -> Failed:
 
 def question(**facts: Any) -> Question:
     """Return what a call wants to know."""
-    known: dict[str, Any] = {"key_id": "proj:acme/web:key", "key": "key", "activity": "effect", "called_at": NOW}
+    known: dict[str, Any] = {
+        "key_id": "proj:acme/web:key",
+        "key": "key",
+        "activity": "effect",
+        "called_at": NOW,
+    }
     return Question(**{**known, **facts})
 
 
@@ -94,7 +99,9 @@ TABLE: list[tuple[str, Record, Decision, Decision]] = [
 ]
 
 
-@pytest.mark.parametrize(("record", "raising", "skipping"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
+@pytest.mark.parametrize(
+    ("record", "raising", "skipping"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
+)
 def test_every_cell_of_the_table(record: Record, raising: Decision, skipping: Decision) -> None:
     """The table of what a call gets, with skip_failure=False and True."""
     assert decide(question(skip_failure=False), asked_at=NOW, record=record) == raising
@@ -114,9 +121,7 @@ QUESTIONS = st.builds(question, skip_failure=st.booleans(), fingerprint=FINGERPR
 RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(Unknown, idempotency_key=st.sampled_from([None, "i"])),
     st.builds(Executing, execution=EXECUTIONS),
-    st.builds(
-        Settled, execution=EXECUTIONS, outcome=OUTCOMES, settled_at=INSTANTS, expires_at=st.just(None)
-    ),
+    st.builds(Settled, execution=EXECUTIONS, outcome=OUTCOMES, settled_at=INSTANTS, expires_at=st.just(None)),
 )
 
 
@@ -178,7 +183,8 @@ def test_arguments_matter_only_where_asked_for(asked: Question, at: datetime, re
 @given(INSTANTS, RECORDS, st.booleans())
 def test_other_arguments_never_share_an_outcome(at: datetime, record: Record, skip_failure: bool) -> None:  # noqa: FBT001
     """Where arguments count, a call neither waits for nor gets an outcome of others; it executes only over
-    nothing, or over a failure that is definite."""
+    nothing, or over a failure that is definite.
+    """
     asked = question(fingerprint="mine", skip_failure=skip_failure)
     if isinstance(record, Unknown) or record.execution.fingerprint is None:
         return

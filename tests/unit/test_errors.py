@@ -15,7 +15,9 @@ KINDS = _kinds(DedupeError)
 
 def built(kind: type[DedupeError]) -> DedupeError:
     """Return an error with every fact that its template names."""
-    facts: dict[str, Any] = {name: f"<{name}>" for _, name, _, _ in string.Formatter().parse(kind.template) if name}
+    facts: dict[str, Any] = {
+        name: f"<{name}>" for _, name, _, _ in string.Formatter().parse(kind.template) if name
+    }
     return kind(**facts)
 
 
@@ -37,6 +39,7 @@ def test_an_error_is_itself_after_the_wire(kind: type[DedupeError]) -> None:
     received = DefaultFailureConverter().from_failure(failure, DefaultPayloadConverter())
     assert isinstance(received, ApplicationError)
     restored = DedupeError.restore(received)
+    assert restored is not None
     assert type(restored) is kind
     assert (restored.message, restored.type, restored.non_retryable) == (sent.message, sent.type, True)
 

@@ -1,7 +1,7 @@
 """Keys: the laws of ids and fingerprints."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import assume, example, given
@@ -15,11 +15,15 @@ from dedupe.keys import MAX_ID_LENGTH, MAX_KEY_LENGTH, Keyspace, ScopedKey, fing
 CHARACTERS = st.one_of(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
     # What the encoding itself is made of, and a character of each plane that has any.
-    st.sampled_from("%~/:@+=,.-_ \n\r\t\x7f\\?#&'\"éß中\U0001f600\U00020000\U00030000\U000e0041\U000f0000\U00100000"),
+    st.sampled_from(
+        "%~/:@+=,.-_ \n\r\t\x7f\\?#&'\"éß中\U0001f600\U00020000\U00030000\U000e0041\U000f0000\U00100000"
+    ),
 )
 NAMES = st.one_of(
     st.text(CHARACTERS, min_size=1, max_size=40),
-    st.sampled_from(["acme", "web", "org", "proj", "job", "%2F", "a%3Ab", "~" + "0" * 64, "f" * 64, "..", "/"]),
+    st.sampled_from(
+        ["acme", "web", "org", "proj", "job", "%2F", "a%3Ab", "~" + "0" * 64, "f" * 64, "..", "/"]
+    ),
 )
 KEYS = st.one_of(NAMES, st.text(CHARACTERS, min_size=1, max_size=400), st.just("k" * MAX_KEY_LENGTH))
 
@@ -29,9 +33,7 @@ def scoped_keys(draw: st.DrawFn) -> ScopedKey:
     """Return any scoped key."""
     scope = draw(st.sampled_from(list(Scope)))
     length = {Scope.ORGANIZATION: 1, Scope.PROJECT: 2, Scope.JOB: 3}[scope]
-    return ScopedKey(
-        scope=scope, owner=tuple(draw(NAMES) for _ in range(length)), key=draw(KEYS)
-    )
+    return ScopedKey(scope=scope, owner=tuple(draw(NAMES) for _ in range(length)), key=draw(KEYS))
 
 
 def is_shortened(workflow_id: str) -> bool:
@@ -78,7 +80,9 @@ def test_parts_moved_across_a_border_are_another_key(parts: list[str], data: st.
     assert len(set(ids)) == len(ids)
 
 
-@given(scoped_keys(), st.text(CHARACTERS, min_size=1, max_size=5), st.text(CHARACTERS, min_size=1, max_size=5))
+@given(
+    scoped_keys(), st.text(CHARACTERS, min_size=1, max_size=5), st.text(CHARACTERS, min_size=1, max_size=5)
+)
 def test_shortened_ids_stay_distinct(key: ScopedKey, one: str, two: str) -> None:
     """Keys that differ only beyond the readable head of their ids get different ids."""
     assume(one != two)
@@ -171,7 +175,8 @@ def test_a_job_key_needs_its_job() -> None:
 
 
 @pytest.mark.parametrize(
-    ("organization", "project", "secret"), [("", "web", None), ("acme", "", None), ("acme", "web", b""), ("\ud800", "web", None)]
+    ("organization", "project", "secret"),
+    [("", "web", None), ("acme", "", None), ("acme", "web", b""), ("\ud800", "web", None)],
 )
 def test_a_keyspace_that_tells_no_keys_apart_is_refused(
     organization: str, project: str, secret: bytes | None
@@ -181,7 +186,9 @@ def test_a_keyspace_that_tells_no_keys_apart_is_refused(
         Keyspace(organization=organization, project=project, key_secret=secret)
 
 
-@pytest.mark.parametrize("workflow_id", ["", "proj", "proj:", "proj:acme/web", "other:acme:key", ":::", "Proj:a:b"])
+@pytest.mark.parametrize(
+    "workflow_id", ["", "proj", "proj:", "proj:acme/web", "other:acme:key", ":::", "Proj:a:b"]
+)
 def test_what_is_no_id_is_not_parsed(workflow_id: str) -> None:
     """Ids that `format` did not write are refused."""
     with pytest.raises(ValueError, match="not the workflow id"):
@@ -228,9 +235,10 @@ def reordered(value: Any) -> Any:
     """Return an equal value whose objects are in another order."""
     match value:
         case dict():
-            return {key: reordered(each) for key, each in reversed(value.items())}
+            members = cast("dict[str, Any]", value)
+            return {key: reordered(each) for key, each in reversed(members.items())}
         case list():
-            return [reordered(each) for each in value]
+            return [reordered(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
         case _:
             return value
 

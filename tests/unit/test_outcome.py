@@ -28,8 +28,9 @@ from dedupe.outcome import (
 )
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-VALUES = st.one_of(
-    st.sampled_from([None, False, True, 0, "", [], {}, b"", 0.5, "text"]),
+FALSY: list[Any] = [None, False, True, 0, "", [], {}, b"", 0.5, "text"]
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(FALSY),
     st.binary(max_size=50),
     st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3)),
 )

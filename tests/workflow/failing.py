@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
@@ -23,13 +23,13 @@ class UnspeakableError(Exception):
 
 
 @activity.defn
-async def fail(how: str) -> str:
+async def fail(how: str) -> str:  # noqa: C901, PLR0912 - one case for each way to fail
     """Fail in the way that is asked for."""
     match how:
         case "nested":
             try:
                 try:
-                    raise KeyError("innermost")
+                    raise KeyError("innermost")  # noqa: TRY301
                 except KeyError as error:
                     message = "inner"
                     raise ValueError(message) from error
@@ -47,7 +47,7 @@ async def fail(how: str) -> str:
         case "unspeakable":
             raise UnspeakableError
         case "a result that cannot be encoded":
-            return object()  # type: ignore[return-value]
+            return cast("str", object())
         case "base":
             raise GeneratorExit("base")
         case "slow":
@@ -56,6 +56,8 @@ async def fail(how: str) -> str:
             await asyncio.sleep(60)
         case "cancelled by itself":
             raise asyncio.CancelledError
+        case _:
+            pass
     return how
 
 
@@ -101,8 +103,8 @@ class Look:
             "heartbeat_timeout": timedelta(seconds=1) if how == "heartbeat" else None,
             "retry_policy": RetryPolicy(maximum_attempts=2, initial_interval=timedelta(milliseconds=5)),
         }
-        keyed = {"deduplication_key": "key", **options}
-        looks = []
+        keyed: dict[str, Any] = {"deduplication_key": "key", **options}
+        looks: list[list[Any]] = []
         try:
             await workflow.execute_activity(fail, how, **options)
         except ActivityError as error:
@@ -112,7 +114,7 @@ class Look:
         except ActivityError as error:
             looks.append(describe(error))
         for _ in range(2):
-            value = await dedupe.execute_activity(fail, how, skip_failure=True, **keyed)
+            value: Any = await dedupe.execute_activity(fail, how, skip_failure=True, **keyed)
             if isinstance(value, FailedResult):
                 looks.append(describe(value.error))
         return looks

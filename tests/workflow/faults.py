@@ -15,6 +15,7 @@ def lose_pushes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     lost: list[str] = []
 
     async def tell(client: Any, waiter: Any, reply: Any) -> RPCError:
+        del client, reply
         lost.append(waiter.workflow_id)
         return RPCError("the push is lost", RPCStatusCode.UNAVAILABLE, b"")
 
@@ -27,6 +28,7 @@ def break_peeks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     broken: list[str] = []
 
     async def glance(handle: KeyHandle, **options: Any) -> Any:
+        del options
         broken.append(handle.key_id)
         raise RPCError("the service cannot be read", RPCStatusCode.UNAVAILABLE, b"")
 

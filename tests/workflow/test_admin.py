@@ -4,8 +4,10 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
@@ -216,8 +218,8 @@ async def test_forgetting_while_a_hundred_claim_leaves_no_claim_behind(real: Gro
     assert real.effects.most_at_once["key"] == 1
 
 
-async def _closed(job: object) -> bool:
-    return (await job.describe()).close_time is not None  # type: ignore[attr-defined, no-any-return]
+async def _closed(job: WorkflowHandle[Any, Any]) -> bool:
+    return (await job.describe()).close_time is not None
 
 
 async def test_expiry_while_many_claim_leaves_no_claim_behind(real: Ground) -> None:
@@ -239,7 +241,8 @@ async def test_expiry_while_many_claim_leaves_no_claim_behind(real: Ground) -> N
 
 async def test_a_forget_that_meets_a_rerun_is_refused_or_carried_out(real: Ground) -> None:
     """Forgetting a failed key that is just executed again either refuses or drops it; the caller gets the
-    new result either way."""
+    new result either way.
+    """
     real.effects.then(ApplicationError("no"))
     async with real.worker():
         await real.call()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from temporalio import workflow
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
@@ -110,8 +111,9 @@ async def test_cancelling_one_waiter_leaves_the_execution_to_the_other(cached_or
     assert len(ground.effects.attempts) == 1
 
 
-async def _done(job: "workflow.ActivityHandle[object] | object", calls: int) -> bool:
-    return await job.query(Script.done) >= calls  # type: ignore[attr-defined, no-any-return]
+async def _done(job: WorkflowHandle[Any, Any], calls: int) -> bool:
+    done: int = await job.query(Script.done)
+    return done >= calls
 
 
 async def test_a_job_cancelled_while_its_call_executes_leaves_the_execution(ground: Ground) -> None:
@@ -244,22 +246,28 @@ async def test_a_caller_that_continues_as_new_while_it_waits_joins_itself(real: 
     assert real.effects.arguments == ["first"]
 
 
+async def _reset(ground: Ground, job: WorkflowHandle[Any, Any]) -> WorkflowHandle[Any, Any]:
+    """Reset a job to its beginning."""
+    response = await ground.client.workflow_service.reset_workflow_execution(
+        ResetWorkflowExecutionRequest(
+            namespace=ground.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=job.first_execution_run_id or ""),
+            reason="test",
+            request_id=str(uuid4()),
+            workflow_task_finish_event_id=4,
+        )
+    )
+    again = ground.client.get_workflow_handle(job.id, run_id=response.run_id)
+    ground.jobs.append(again)
+    return again
+
+
 async def test_a_caller_that_is_reset_gets_the_same_result(real: Ground) -> None:
     """A job reset to its beginning makes its calls again and gets what is recorded."""
     async with real.worker():
         assert await real.call(Call(argument="once")) == returned("once")
         job = real.jobs[-1]
-        response = await real.client.workflow_service.reset_workflow_execution(
-            ResetWorkflowExecutionRequest(
-                namespace="default",
-                workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=job.first_execution_run_id),
-                reason="test",
-                request_id=str(uuid4()),
-                workflow_task_finish_event_id=4,
-            )
-        )
-        again = real.client.get_workflow_handle(job.id, run_id=response.run_id)
-        real.jobs.append(again)
+        again = await _reset(real, job)
         assert (await again.result())[0][0]["value"] == "once"
         await real.assert_hit()
     assert real.effects.arguments == ["once"]
@@ -271,17 +279,7 @@ async def test_a_caller_that_is_reset_while_it_waits_joins_again(real: Ground) -
     async with real.worker():
         job = await real.start_script(Call(argument="once"))
         await real.effects.seen(1)
-        response = await real.client.workflow_service.reset_workflow_execution(
-            ResetWorkflowExecutionRequest(
-                namespace="default",
-                workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=job.first_execution_run_id),
-                reason="test",
-                request_id=str(uuid4()),
-                workflow_task_finish_event_id=4,
-            )
-        )
-        again = real.client.get_workflow_handle(job.id, run_id=response.run_id)
-        real.jobs.append(again)
+        again = await _reset(real, job)
         await real.attached(1)
         gate.set()
         assert (await again.result())[0][0]["value"] == "once"

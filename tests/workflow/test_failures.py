@@ -15,7 +15,8 @@ from tests.workflow.scripts import Call, returned
 @pytest.mark.parametrize("how", WAYS)
 async def test_a_failure_is_what_a_plain_call_would_raise(ground: Ground, how: str) -> None:
     """The error of a deduplicated call, fresh or recorded, raised or returned, has the activity, the retry
-    state, and the whole chain of causes of an undeduplicated one."""
+    state, and the whole chain of causes of an undeduplicated one.
+    """
     async with ground.worker(workflows=[Look], activities=[fail]):
         plain, *deduplicated = await ground.run(Look.run, how)
     assert deduplicated == [plain] * 3
@@ -73,8 +74,11 @@ async def test_the_idempotency_key_stays_after_a_time_out(ground: Ground) -> Non
 
 async def test_the_idempotency_key_moves_on_after_a_definite_failure(ground: Ground) -> None:
     """After an error that the activity flagged as final, the next generation has an idempotency key of its
-    own."""
-    ground.effects.then(ApplicationError("no", non_retryable=True), ApplicationError("no", non_retryable=True))
+    own.
+    """
+    ground.effects.then(
+        ApplicationError("no", non_retryable=True), ApplicationError("no", non_retryable=True)
+    )
     async with ground.worker():
         for _ in range(3):
             await ground.call()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,7 +17,7 @@ from dedupe.key_server import CallerHeadersInterceptor
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.messages import CLAIM, FORGET, SETTLE
 from dedupe.settle import settle
-from tests.support import Ground, dev_server, markers, replay, types, until
+from tests.support import Ground, dev_server, markers, replay, types, until, with_plugins
 from tests.workflow.faults import break_peeks, lose_pushes
 from tests.workflow.scripts import Call, returned
 
@@ -26,7 +27,8 @@ Grounds = Callable[..., Ground]
 
 async def test_waiters_of_a_terminated_key_execute_again(real_grounds: Grounds) -> None:
     """When an operator terminates a key's workflow, waiting calls heal themselves, with the same idempotency
-    key, since the effect may have happened."""
+    key, since the effect may have happened.
+    """
     ground = real_grounds(wait_slice=SLICE)
     gate = ground.effects.close()
     async with ground.worker():
@@ -68,7 +70,8 @@ async def test_a_settled_key_that_is_terminated_is_unknown(real: Ground) -> None
 
 async def test_an_operators_cancel_reaches_those_who_wait(ground: Ground) -> None:
     """Cancelling a key's workflow cancels the execution: those who wait are told so, and nobody gets a
-    failure for it; the next call executes, with the same idempotency key."""
+    failure for it; the next call executes, with the same idempotency key.
+    """
     ground.effects.close()
     async with ground.worker():
         job = await ground.start_script([Call(start_to_close_timeout=timedelta(seconds=3)), Call()])
@@ -101,7 +104,8 @@ async def test_a_cancelled_execution_is_no_failed_result(real: Ground) -> None:
 
 async def test_a_lost_push_heals_itself(real_grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claims that are never told come back after their wait slice and find the record; the retries write no
-    history."""
+    history.
+    """
     lost = lose_pushes(monkeypatch)
     ground = real_grounds(wait_slice=SLICE)
     async with ground.worker():
@@ -146,7 +150,8 @@ async def short_lived() -> AsyncIterator[Client]:
 @pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
 async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, failing: bool) -> None:
     """A key's workflow that continues as new carries everything on: outcome, times, generation, TTL and
-    fingerprint."""
+    fingerprint.
+    """
     ground = Ground.on(short_lived, skips_time=False)
     if failing:
         ground.effects.then(ApplicationError("refused", "details", type="Refused", non_retryable=True))
@@ -187,7 +192,7 @@ async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, fai
 
 
 async def test_the_key_workflow_breaks_no_rule_of_the_sandbox(real_client: Client) -> None:
-    """The key's workflow runs in the SDK's sandbox as every user's does, though the plugin runs it outside."""
+    """The key's workflow runs in the SDK's sandbox as users' do, though the plugin runs it outside."""
     organization = f"org-{uuid4().hex[:12]}"
     ground = Ground.on(real_client, skips_time=False, organization=organization, serve=False)
     async with (
@@ -214,13 +219,14 @@ async def test_a_stranger_signalling_a_key_changes_nothing(real: Ground) -> None
     """Signals that no claim sent, and messages that cannot be read, are dropped."""
     async with real.worker():
         await real.call(Call(argument="first"))
-        for signal, arguments in (
+        strange: list[tuple[str, list[Any]]] = [
             ("nothing", []),
             ("attach", ["no message"]),
             ("attach", []),
             ("rerun", [{}, {}]),
             (FORGET, ["no message", 2]),
-        ):
+        ]
+        for signal, arguments in strange:
             await real.key_workflow().signal(signal, args=arguments)
         assert await real.call(Call(argument="second")) == returned("first")
         history = await real.key_workflow().fetch_history()
@@ -229,7 +235,7 @@ async def test_a_stranger_signalling_a_key_changes_nothing(real: Ground) -> None
 
 
 async def test_a_key_workflow_with_a_strange_input_fails_and_holds_nothing(real: Ground) -> None:
-    """A key's workflow that somebody else starts fails at once, with a clear error, and the key is unknown."""
+    """A key's workflow that somebody else starts fails at once, and the key is unknown."""
     async with real.worker():
         handle = await real.client.start_workflow(
             "dedupe.key", "no message", id=real.key_id(), task_queue=real.key_queue
@@ -266,8 +272,11 @@ async def test_a_key_that_nobody_serves_waits_for_a_server(real_client: Client) 
         plugin = DedupePlugin(
             organization=ground.organization, project=ground.project, task_queue=ground.key_queue
         )
-        config = {**real_client.config(), "plugins": [plugin]}
-        async with Worker(Client(**config), task_queue=f"idle-{uuid4()}", activities=[ground.effects.effect]):
+        async with Worker(
+            with_plugins(real_client, plugin),
+            task_queue=f"idle-{uuid4()}",
+            activities=[ground.effects.effect],
+        ):
             assert await job.result() == [[returned("argument")]]
     await ground.replay()
 

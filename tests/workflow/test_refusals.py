@@ -12,7 +12,7 @@ from tests.workflow.scripts import Call, Ended, returned
 
 @pytest.mark.parametrize("name", BAD)
 async def test_bad_input_fails_the_job_at_once(real: Ground, name: str) -> None:
-    """A call that makes no sense fails its job with a clear error; nothing is scheduled, nothing gets stuck."""
+    """A call that makes no sense fails its job with a clear error; nothing is scheduled or stuck."""
     async with real.worker(workflows=[Bad]):
         with pytest.raises(WorkflowFailureError) as caught:
             await real.run(Bad.run, name)
@@ -82,26 +82,17 @@ async def test_other_arguments_are_the_same_call_by_default(ground: Ground) -> N
 
 @pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
 async def test_other_arguments_are_a_conflict_where_asked_for(ground: Ground, *, failing: bool) -> None:
-    """With on_mismatch="raise" other arguments are refused; the same ones, however JSON spells them, are not."""
+    """With on_mismatch="raise" other arguments are refused; the same ones, however spelled, are not."""
     if failing:
         ground.effects.then(ApplicationError("refused", type="Refused"))
     async with ground.worker():
         first = await ground.call(Call(argument={"a": 1, "b": [2, None]}, skip_failure=True))
-        ended = await ground.call(Call(argument={"a": 1, "b": [2, 0]}, on_mismatch="raise", skip_failure=True))
+        ended = await ground.call(
+            Call(argument={"a": 1, "b": [2, 0]}, on_mismatch="raise", skip_failure=True)
+        )
         assert_conflict(ended, "other arguments")
-        same = await ground.call(Call(argument={"b": [2, None], "a": 1}, on_mismatch="raise", skip_failure=True))
+        same = await ground.call(
+            Call(argument={"b": [2, None], "a": 1}, on_mismatch="raise", skip_failure=True)
+        )
         assert (same.value, same.failed) == (first.value, first.failed)
     assert len(ground.effects.attempts) == 1
-
-
-async def test_a_conflict_fails_a_job_that_does_not_catch_it(real: Ground) -> None:
-    """A refused call is an error of the job, never retried and never a workflow task that fails for ever."""
-    async with real.worker(workflows=[Bad]):
-        await real.call(Call(key="marked-key", activity="other"))
-        BAD["fine"] = {}
-        try:
-            with pytest.raises(WorkflowFailureError) as caught:
-                await real.run(Bad.run, "argument twice")
-        finally:
-            del BAD["fine"]
-    assert isinstance(caught.value.cause, ApplicationError)

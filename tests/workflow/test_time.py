@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
+from dedupe import DedupePlugin
 from tests.support import Effects, Ground, binary
 from tests.workflow.scripts import Call, Script, returned
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
-from dedupe import DedupePlugin
 
 MONTH = timedelta(days=30)
 HOUR = timedelta(hours=1)

@@ -35,11 +35,11 @@ from tests.workflow.values import (
 async def test_a_result_is_the_same_fresh_and_recorded(
     grounds: Callable[..., Ground], converter: DataConverter, giving: dict[Callable[..., Any], Any]
 ) -> None:
-    """Every result, falsy or not, has its value and its type, for the call that executed and for later ones."""
+    """Every result, falsy or not, has its value and its type, for the first call and for later ones."""
     ground = grounds(client_config={"data_converter": converter})
     expected = [repr(value) for value in giving.values()]
     names = [give.__name__ for give in giving]
-    async with ground.worker(workflows=[Results], activities=list(giving)):
+    async with ground.worker(workflows=[Results], activities=[*giving]):
         assert await ground.run(Results.run, names) == expected
         assert await ground.scheduled() == [CLAIM] * len(names)
         assert await ground.run(Results.run, names) == expected

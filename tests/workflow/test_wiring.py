@@ -10,12 +10,15 @@ import pytest
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Interceptor as ClientInterceptor
+from temporalio.client import WorkflowFailureError
 from temporalio.common import HeaderCodecBehavior
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ExecuteActivityInput,
     Interceptor,
     StartActivityInput,
     UnsandboxedWorkflowRunner,
@@ -28,7 +31,7 @@ from temporalio.worker import (
 import dedupe
 from dedupe import DedupePlugin
 from dedupe.errors import InvalidKeyspaceError
-from tests.support import Ground, scheduled, types
+from tests.support import Ground, scheduled, types, with_plugins
 from tests.workflow.scripts import Call, Script, returned
 
 Grounds = Callable[..., Ground]
@@ -160,8 +163,14 @@ class _TracingOutbound(WorkflowOutboundInterceptor):
         return self.next.start_activity(input)
 
 
-async def test_headers_reach_the_real_activity(ground: Ground) -> None:
+class _ClientTracing(ClientInterceptor, _Tracing):
+    """The same on the client, as tracing mostly is: it reaches the workers from there."""
+
+
+@pytest.mark.parametrize("on_client", [True, False], ids=["client", "worker"])
+async def test_headers_reach_the_real_activity(grounds: Grounds, *, on_client: bool) -> None:
     """What other interceptors send along, such as a trace, arrives at the activity that executes."""
+    ground = grounds(client_config={"interceptors": [_ClientTracing()]} if on_client else None)
     heard: list[Mapping[str, Payload]] = []
 
     @activity.defn(name="effect-with-headers")
@@ -170,8 +179,6 @@ async def test_headers_reach_the_real_activity(ground: Ground) -> None:
 
     class Listening(Interceptor):
         def intercept_activity(self, next: Any) -> Any:
-            from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput  # noqa: PLC0415
-
             class Inbound(ActivityInboundInterceptor):
                 async def execute_activity(self, input: ExecuteActivityInput) -> Any:
                     if activity.info().activity_type == "effect-with-headers":
@@ -180,9 +187,12 @@ async def test_headers_reach_the_real_activity(ground: Ground) -> None:
 
             return Inbound(next)
 
-    async with ground.worker(activities=[listen], interceptors=[_Tracing(), Listening()]):
+    async with ground.worker(
+        activities=[listen], interceptors=[*([] if on_client else [_Tracing()]), Listening()]
+    ):
         await ground.call(Call(activity="effect-with-headers"))
-    assert [headers["trace"].data.decode() for headers in heard] == [ground.jobs[0].id]
+    traces = [headers["trace"].data.decode() if "trace" in headers else None for headers in heard]
+    assert traces == [ground.jobs[0].id]
 
 
 class Scrambled(PayloadCodec):
@@ -313,7 +323,7 @@ async def test_two_workers_with_the_plugin_on_client_and_worker_do_not_clash(rea
 
 async def test_a_plain_client_can_start_jobs(real: Ground) -> None:
     """Whoever starts the job needs no plugin."""
-    plain = Client(**{**real.server.config(), "plugins": []})
+    plain = with_plugins(real.server)
     async with real.worker():
         ends = await plain.execute_workflow(
             Script.run, [[Call()]], id=f"job-{uuid4()}", task_queue=real.task_queue

@@ -128,7 +128,7 @@ class Results:
     @workflow.run
     async def run(self, names: list[str]) -> list[str]:
         """See the class."""
-        values = await asyncio.gather(
+        values: list[Any] = await asyncio.gather(
             *(
                 dedupe.execute_activity(GIVING[name], args=[], deduplication_key=name, **OPTIONS)
                 for name in names
@@ -194,7 +194,7 @@ class Kinds:
             number += 1
             return {"deduplication_key": f"key-{number}", **OPTIONS}
 
-        values = [
+        values: list[Any] = [
             await dedupe.execute_activity(nothing_to_say, **options()),
             await dedupe.execute_activity(in_a_thread, Point(1, 2), **options()),
             await dedupe.execute_activity(renamed, args=[1, "two"], **options()),
@@ -210,7 +210,7 @@ class Kinds:
         return [repr(value) for value in values]
 
 
-KINDS = [nothing_to_say, in_a_thread, renamed, many]
+KINDS: list[Callable[..., Any]] = [nothing_to_say, in_a_thread, renamed, many]
 """The functions among them."""
 KINDS_RESULTS = [
     "'nothing'",
@@ -240,14 +240,14 @@ class Large:
     @workflow.run
     async def run(self, size: int) -> int:
         """See the class."""
-        result = await dedupe.execute_activity(
+        handle: workflow.ActivityHandle[Any] = dedupe.start_activity(
             give_large,
             size,
             deduplication_key="large",
             retry_policy=RetryPolicy(maximum_attempts=1),
             **OPTIONS,
         )
-        return len(result)
+        return len(bytes(await handle))
 
 
 @workflow.defn
@@ -258,8 +258,7 @@ class Mistyped:
     async def run(self) -> str:
         """See the class."""
         await dedupe.execute_activity(give_zero, deduplication_key="key", **OPTIONS)
-        return repr(
-            await dedupe.execute_activity(
-                "give_zero", result_type=Point, deduplication_key="key", **OPTIONS
-            )
+        value: Any = await dedupe.execute_activity(
+            "give_zero", result_type=Point, deduplication_key="key", **OPTIONS
         )
+        return repr(value)

@@ -1,0 +1,1 @@
+"""Recorded histories, which must replay; and diverged ones, which must not."""

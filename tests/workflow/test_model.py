@@ -1,0 +1,327 @@
+"""The core against a model of a key: calls, failures, cancellations, forgets and lost workers in any order.
+
+The model is a few lines of pure state. Every step is made on the real server and on the model; at the end
+every call must have ended as the model says, with the result of its own key and life, and no key may have
+executed twice at a time, or again after a success.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from dedupe import KeyState, current_execution
+from dedupe.errors import KeyExecutingError
+from dedupe.messages import CLAIM
+from tests.support import Ground, until
+from tests.workflow.scripts import Call, Ended, returned
+
+KEYS = st.sampled_from(["a", "b"])
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A job calls."""
+
+    key: str
+    skip_failure: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """The activity that executes returns, or fails for good."""
+
+    key: str
+    how: Literal["returns", "fails"]
+
+
+@dataclass(frozen=True)
+class Leave:
+    """A job that waits is cancelled."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Drop:
+    """An operator forgets a key."""
+
+    key: str
+    force: bool
+
+
+@dataclass(frozen=True)
+class Lose:
+    """The worker stops in the midst of what it does, and another starts."""
+
+
+Step = Ask | End | Leave | Drop | Lose
+ASKS = st.builds(Ask, KEYS, st.booleans())
+ENDS = st.builds(End, KEYS, st.sampled_from(["returns", "fails"]))
+STEPS = st.lists(
+    st.one_of(
+        ASKS,
+        ASKS,
+        ENDS,
+        ENDS,
+        st.builds(Leave, st.integers(0, 3)),
+        st.builds(Drop, KEYS, st.booleans()),
+        st.just(Lose()),
+    ),
+    min_size=4,
+    max_size=14,
+)
+
+
+@dataclass
+class Key:
+    """The model of one key."""
+
+    state: Literal["unknown", "executing", "succeeded", "failed"] = "unknown"
+    life: int = 0
+    """How often it has been executed from the start; names its results."""
+    waiting: dict[int, bool] = field(default_factory=dict[int, bool])
+    """Numbers of the calls that wait, and whether they skip failures."""
+
+
+class Stage:
+    """Where the activities wait for the test to end them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing executing."""
+        self.attempts: list[tuple[str, str, int]] = []
+        self.open: dict[str, asyncio.Future[str]] = {}
+        self.at_once: Counter[str] = Counter()
+        self.most = 0
+
+    @activity.defn(name="effect")
+    async def effect(self, argument: str) -> str:
+        """Wait for the test's word."""
+        del argument
+        execution = current_execution()
+        assert execution is not None
+        end = self.open[execution.key] = asyncio.get_running_loop().create_future()
+        self.attempts.append((execution.key, execution.idempotency_key, execution.generation))
+        self.at_once[execution.idempotency_key] += 1
+        self.most = max(self.most, self.at_once[execution.idempotency_key])
+        try:
+            word = await end
+        finally:
+            self.at_once[execution.idempotency_key] -= 1
+        if word == "fails":
+            message = f"{execution.key} {len(self.attempts)}"
+            raise ApplicationError(message, type="Refused", non_retryable=True)
+        return word
+
+
+class Play:
+    """One sequence of steps, on the server and on the model."""
+
+    def __init__(self, client: Client) -> None:
+        """Begin with keys that nobody knows."""
+        self.ground = Ground.on(client, skips_time=False, wait_slice=timedelta(seconds=2))
+        self.stage = Stage()
+        self.keys = {"a": Key(), "b": Key()}
+        self.jobs: list[WorkflowHandle[Any, Any]] = []
+        self.expected: dict[int, Any] = {}
+        self.worker = AsyncExitStack()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Keep a worker running."""
+        await self.start_worker()
+        try:
+            yield
+        finally:
+            await self.worker.aclose()
+            await self.ground.close()
+
+    async def start_worker(self) -> None:
+        """Start a worker with nothing in memory."""
+        self.worker = AsyncExitStack()
+        effects = self.ground.effects
+        effects.effect = self.stage.effect  # type: ignore[method-assign]
+        await self.worker.enter_async_context(self.ground.worker())
+
+    async def executes(self, name: str) -> None:
+        """Let the model begin an execution, and wait until the server has."""
+        key = self.keys[name]
+        key.state = "executing"
+        before = len(self.stage.attempts)
+
+        async def begun() -> bool:
+            return len(self.stage.attempts) > before or self._open(name)
+
+        await until(begun, what=f"the execution of {name}")
+
+    def _open(self, name: str) -> bool:
+        end = self.stage.open.get(name)
+        return end is not None and not end.done()
+
+    async def step(self, step: Step) -> None:
+        """Make one step."""
+        match step:
+            case Ask(name, skip_failure):
+                await self._ask(name, skip_failure=skip_failure)
+            case End(name, how):
+                await self._end(name, how)
+            case Leave(number):
+                await self._leave(number)
+            case Drop(name, force):
+                await self._drop(name, force=force)
+            case Lose():
+                await self._lose()
+
+    async def _ask(self, name: str, *, skip_failure: bool) -> None:
+        key = self.keys[name]
+        number = len(self.jobs)
+        call = Call(key=name, skip_failure=skip_failure, attempts=0, backoff=timedelta(milliseconds=1))
+        job = await self.ground.start_script(call)
+        self.jobs.append(job)
+        match key.state:
+            case "succeeded":
+                self.expected[number] = returned(f"{name} {key.life}")
+                await job.result()
+            case "failed" if skip_failure:
+                self.expected[number] = ("reused", name)
+                await job.result()
+            case "executing":
+                key.waiting[number] = skip_failure
+                await self.ground.claiming(1, job)
+            case "unknown" | "failed":
+                key.life += 1
+                key.waiting[number] = skip_failure
+                await self.executes(name)
+
+    async def _end(self, name: str, how: Literal["returns", "fails"]) -> None:
+        key = self.keys[name]
+        if key.state != "executing":
+            return
+        value = f"{name} {key.life}"
+        self.stage.open[name].set_result("fails" if how == "fails" else value)
+        key.state = "failed" if how == "fails" else "succeeded"
+        for number, skip_failure in key.waiting.items():
+            self.expected[number] = returned(value) if how == "returns" else (skip_failure, name)
+        waiting, key.waiting = key.waiting, {}
+        for number in waiting:
+            await self._ended(number)
+
+        async def settled() -> bool:
+            record = await self.ground.keys.get(name)
+            return record is not None and record.state != KeyState.EXECUTING
+
+        await until(settled, what=f"the settlement of {name}")
+
+    async def _ended(self, number: int) -> None:
+        try:
+            async with asyncio.timeout(20):
+                await self.jobs[number].result()
+        except WorkflowFailureError:
+            pass
+
+    async def _leave(self, number: int) -> None:
+        for key in self.keys.values():
+            if number in key.waiting:
+                del key.waiting[number]
+                self.expected[number] = CancelledError
+                await self.jobs[number].cancel()
+                await self._ended(number)
+
+    async def _drop(self, name: str, *, force: bool) -> None:
+        key = self.keys[name]
+        if key.state == "executing" and not force:
+            with pytest.raises(KeyExecutingError):
+                await self.ground.keys.forget(name)
+            return
+        stale = self.stage.open.pop(name, None) if key.state == "executing" else None
+        assert await self.ground.keys.forget(name, force=force) == (key.state != "unknown")
+        key.state = "unknown"
+        if key.waiting:
+            key.life += 1
+            await self.executes(name)
+        if stale is not None and not stale.done():
+            stale.set_result("an effect that nobody waits for any more")
+
+    async def _lose(self) -> None:
+        before = [name for name, key in self.keys.items() if key.state == "executing"]
+        await self.worker.aclose()
+        for name in before:
+            self.stage.open.pop(name, None)
+        await self.start_worker()
+        for name in before:
+            await self.executes(name)
+
+    async def check(self) -> None:
+        """Let all that executes end, and compare."""
+        for name in self.keys:
+            await self._end(name, "returns")
+        for number, job in enumerate(self.jobs):
+            expected = self.expected[number]
+            try:
+                [[ended]] = await job.result()
+            except WorkflowFailureError as error:
+                assert expected is CancelledError  # noqa: PT017
+                assert isinstance(error.cause, CancelledError)  # noqa: PT017
+                continue
+            self._compare(Ended.model_validate(ended), expected)
+            assert (await self.ground.scheduled(job)) in ([], [CLAIM])
+        assert self.stage.most <= 1
+        for name, key in self.keys.items():
+            lives = {attempt[1] for attempt in self.stage.attempts if attempt[0] == name}
+            assert len(lives) == key.life
+        await self.ground.replay()
+
+    def _compare(self, ended: Ended, expected: Any) -> None:
+        match expected:
+            case Ended():
+                assert ended == expected
+            case ("reused", str(name)):
+                assert (ended.failed, ended.reused) == ("Refused", True)
+                assert (ended.message or "").startswith(name)
+            case (bool(skipped), str(name)):
+                assert (ended.failed if skipped else ended.type) == "Refused"
+                assert (ended.message or "").startswith(name)
+            case _:
+                # Cancelled, but the job has caught it.
+                assert ended.error in {"CancelledError", "ActivityError"}
+
+
+async def play(client: Client, steps: list[Step]) -> None:
+    """Make the steps on the server and on the model, and compare."""
+    game = Play(client)
+    async with game.running():
+        for step in steps:
+            await game.step(step)
+        await game.check()
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+@given(STEPS)
+async def test_a_key_does_what_its_model_does(real_client: Client, steps: list[Step]) -> None:
+    """Whatever happens to a key, in whatever order, each call gets the answer that the model gives it."""
+    await play(real_client, steps)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(1800)
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS)
+async def test_a_key_does_what_its_model_does_for_long(real_client: Client, steps: list[Step]) -> None:
+    """The same, with many more and longer sequences."""
+    await play(real_client, steps)
