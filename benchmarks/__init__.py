@@ -4,12 +4,15 @@
 call in interleaved rounds on one server, and prints ratios: times jump on a shared machine, ratios inside
 one run hardly do. In reading order:
 
-- `jobs`: the job that every way of calling does, and the ways themselves.
-- `worker`: the process that runs them; `processes` and `dev_server` start it and its server.
+- `work`, `jobs`, `by_hand`: the job that every way of calling does, and the ways.
+- `worker`: the process that runs them; `processes`, `dev_server` and `bench` start it and its server.
 - `rounds`: rounds of jobs, one way after the other, and what they took.
 - `counts`: what does not jitter: events, tasks, requests, bytes.
 - `growth`: how the cost grows with keys, hits, callers and payload.
-- `recovery`: from a worker killed inside an effect to the answer.
+- `faults`: from a worker killed inside an effect to the answer; more new keys than slots.
 - `peers`: the same job on other systems, each against its own floor.
-- `targets`, `report`, `plot`: what it comes to.
+- `timeline`: one miss, step by step.
+- `results`, `targets`, `report`, `plot`, `page`: what it comes to.
+
+Beside the road: `environment`, what only plots and peers need.
 """

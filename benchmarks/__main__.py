@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
@@ -22,6 +23,7 @@ from benchmarks.bench import Bench, bench
 from benchmarks.counts import count
 from benchmarks.environment import environment
 from benchmarks.faults import crowds, recoveries
+from benchmarks.page import PAGE, refresh
 from benchmarks.report import report
 from benchmarks.results import Results
 from benchmarks.rounds import (
@@ -29,10 +31,12 @@ from benchmarks.rounds import (
     CHILD_HIT,
     CORE,
     HIT,
+    JOINED,
     LOCAL_WAY,
     MISS,
     PLAIN_WAY,
     WRAPPER_HIT,
+    WRAPPER_MISS,
     Effort,
     Way,
     in_a_row,
@@ -81,10 +85,13 @@ QUICK = Scale(
 )
 FULL = Scale(
     lifted=(
-        (_ROWS, Effort(concurrency=1, jobs=1, rounds=5, budget=60)),
-        ((*CORE, *BY_HAND), Effort(concurrency=1, jobs=10, rounds=7, budget=60)),
-        ((*CORE, *BY_HAND), Effort(concurrency=50, jobs=100, rounds=5, budget=150)),
-        ((*CORE, *BY_HAND), Effort(concurrency=200, jobs=200, rounds=3, budget=100)),
+        (_ROWS, Effort(concurrency=1, jobs=1, rounds=5, budget=50)),
+        ((*CORE, *BY_HAND), Effort(concurrency=1, jobs=8, rounds=7, budget=50)),
+        ((*CORE, *BY_HAND), Effort(concurrency=50, jobs=75, rounds=5, budget=120)),
+        (
+            (PLAIN_WAY, MISS, HIT, JOINED, WRAPPER_MISS),
+            Effort(concurrency=200, jobs=200, rounds=2, budget=60),
+        ),
     ),
     stock=(
         (_ROWS, Effort(concurrency=1, jobs=1, rounds=2, budget=40)),
@@ -93,7 +100,7 @@ FULL = Scale(
     ),
     misses=25,
     hits=5_000,
-    keys=1_500,
+    keys=1_000,
     callers=(1_000,),
     sizes=(0, 1_000, 10_000, 100_000, 500_000),
     trials=3,
@@ -182,29 +189,43 @@ async def plot(raw: Path, directory: Path) -> str:
 def main() -> None:
     """Read the command line, run, and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the core of it, in less than two minutes")
+    parser.add_argument("--quick", action="store_true", help="the core of it, in two minutes")
     parser.add_argument(
         "--peers", default="", metavar="NAMES", help=f"also run other systems: {','.join(peers.NAMES)}"
     )
     parser.add_argument("--plot", action="store_true", help="draw the figures even after a quick run")
     parser.add_argument(
-        "--out", type=Path, default=Path("build/benchmarks"), help="directory for report, figures and plot"
+        "--out", type=Path, default=Path("build/benchmarks"), help="directory for report, figures and plots"
     )
+    parser.add_argument("--from", dest="raw", type=Path, help="run nothing: report the figures in this file")
+    parser.add_argument("--page", action="store_true", help="put the report into docs/performance.md")
     options = parser.parse_args()
     names = [name for name in str(options.peers).split(",") if name]
     if unknown := set(names) - set(peers.NAMES):
         parser.error(f"no such peers: {', '.join(sorted(unknown))}")
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
-        results = asyncio.run(run(QUICK if options.quick else FULL, names, Path(directory)))
+    results = _read(options.raw) if options.raw else _run(QUICK if options.quick else FULL, names)
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     text = report(results)
     (out / "report.md").write_text(text)
     (out / "raw.json").write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
-    print(f"\n{text}")
-    print(f"report: {out / 'report.md'}\nfigures: {out / 'raw.json'}")
-    if options.plot or not options.quick:
+    print(f"\n{text}\nreport: {out / 'report.md'}\nfigures: {out / 'raw.json'}")
+    if options.plot or options.page or not options.quick:
         print(asyncio.run(plot(out / "raw.json", out)))
+    if options.page:
+        refresh(text, out)
+        print(f"page: {PAGE}")
+
+
+def _run(scale: Scale, names: Sequence[str]) -> Results:
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
+        return asyncio.run(run(scale, names, Path(directory)))
+
+
+def _read(raw: Path) -> Results:
+    results = TypeAdapter(Results).validate_json(raw.read_bytes())
+    results.phases = phases(results.timeline)
+    return results
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from benchmarks.processes import machine, others
 from benchmarks.work import Work
 
 IN_A_ROW = 100
-_FEWEST = 2
-"""Rounds that are run even when the time is over."""
+_FEWEST = 1
+"""Rounds that count and are run even when the time is over."""
+_WARM = 10
+"""Jobs of a lap that does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +179,7 @@ async def run_rounds(bench: Bench, ways: Sequence[Way], effort: Effort, *, serve
             break
         await bench.quiet(patience=effort.budget / 20)
         for way in ways if number % 2 else reversed(ways):
-            jobs = effort.jobs if number else min(effort.jobs, effort.concurrency)
+            jobs = effort.jobs if number else min(effort.jobs, _WARM)
             lap = await way.lap(bench, concurrency=effort.concurrency, jobs=jobs)
             if number:
                 laps[way.name].append(lap)

@@ -27,6 +27,7 @@ from dedupe.timeskipping import is_time_skipping, server_time, unless_expired
 
 _FORGET_TIMEOUT = timedelta(seconds=10)
 _POLL = timedelta(milliseconds=50)
+_POLLS_A_SIGNAL = 20
 
 
 class KeyState(StrEnum):
@@ -168,7 +169,9 @@ class DedupeKeys:
                 Payload(),
                 task_queue=self._task_queue,
             )
-        for _ in range(_FORGET_TIMEOUT // _POLL):
+        for poll in range(_FORGET_TIMEOUT // _POLL):
+            if poll % _POLLS_A_SIGNAL == _POLLS_A_SIGNAL - 1:  # it may have come while the key still executed
+                await handle.forget(Forget(force=force))
             match await self._read(handle):
                 case Unknown():
                     return True

@@ -279,7 +279,7 @@ def start_activity(
     token = CALL.set(call)
     try:
         return workflow.start_activity(activity, args=args, result_type=result_type, **plain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise InvalidCallError(activity=name, key=call.scoped.key, reason=str(error)) from error
     finally:
         CALL.reset(token)

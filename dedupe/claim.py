@@ -21,6 +21,7 @@ from dedupe.decision import Decision, Execute, Executing, Record, Refuse, Settle
 from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.key_handle import KeyHandle, Signalled
 from dedupe.messages import (
+    WAITING,
     Attach,
     Plan,
     Question,
@@ -31,9 +32,6 @@ from dedupe.messages import (
     encode,
 )
 from dedupe.outcome import Answer
-
-WAITING = "dedupe.waiting"
-"""Type of the benign error with which a claim backs off where nobody can tell it."""
 
 _LARGEST_PEEK = 32 * 1024
 """Bytes of an answer that a peek may leave in a job's history. Its marker travels with the workflow task's
@@ -52,7 +50,7 @@ def peeked(question: Question, record: Record) -> RawValue:
             payload = answer.encode()
             return RawValue(payload) if payload.ByteSize() <= _LARGEST_PEEK else encode(Sighting())
         case Wait():
-            return encode(Sighting(executing=True))
+            return encode(Sighting(executing=True, turn=_turn_of(record)))
         case Execute() if isinstance(record, Unknown):
             return encode(Sighting(unknown=True, idempotency_key=record.idempotency_key))
         case Execute() | Refuse():
@@ -87,6 +85,8 @@ class Claim:
                 workflow_id=info.workflow_id or "",
                 run_id=info.workflow_run_id or "",
                 activity_id=info.activity_id,
+                workflow_type=info.workflow_type or "",
+                task_queue=info.task_queue,
             ),
             asked_at=info.scheduled_time,
             attempt=info.attempt,
@@ -157,7 +157,7 @@ class Claims:
         """Act on what the peek saw, without another look. Return whether the claim is now waiting."""
         if sighting.unknown:
             return await self._start(claim, idempotency_key=sighting.idempotency_key)
-        return sighting.executing and await self._attach(claim, turn="at sight")
+        return sighting.executing and await self._attach(claim, turn=sighting.turn)
 
     async def _join(self, claim: Claim, record: Record) -> bool:
         """Make the key's workflow answer this claim. Return False where its run has just been closed."""
@@ -239,6 +239,12 @@ def _taken(signalled: Signalled, claim: Claim) -> bool:
     if signalled is Signalled.REFUSED:
         raise waiting(claim.question.key)
     return signalled is Signalled.TAKEN
+
+
+def _turn_of(record: Record) -> str:
+    if isinstance(record, Unknown):
+        return ""
+    return _turn(record.execution.idempotency_key, record.execution.generation)
 
 
 def _turn(idempotency_key: str, generation: int) -> str:

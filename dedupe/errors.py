@@ -42,7 +42,7 @@ class InvalidDeduplicationKeyError(DedupeError):
 class InvalidKeyspaceError(DedupeError):
     """The settings of the plugin cannot tell keys apart."""
 
-    template = "invalid {field}: give DedupePlugin a non-empty {field}; keys are unique within it."
+    template = "invalid {field}: it is empty, or no text. Give one that tells this project from others."
 
 
 class DeduplicationConflictError(DedupeError):

@@ -56,3 +56,8 @@ def parse_activity_id(activity_id: str) -> tuple[int, str]:
     """Return generation and idempotency key: what `format_activity_id` was given."""
     generation, _, idempotency_key = activity_id.partition(_SEPARATOR)
     return int(generation), idempotency_key
+
+
+def new_idempotency_key(first_run_id: str, generation: int) -> str:
+    """Return the key of an effect that may happen: unique to this life of the key and this generation."""
+    return f"{first_run_id}-{generation}"

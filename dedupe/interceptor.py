@@ -6,6 +6,7 @@ in the job's history); if that did not answer, claim (one activity); then the an
 or `FailedResult`. What comes next is decided by what the history recorded, so jobs replay.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -63,9 +64,24 @@ class DedupeInterceptor(Interceptor):
 
         class Inbound(WorkflowInboundInterceptor):
             def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-                super().init(_Outbound(outbound, settings))
+                super().init(innermost(outbound, lambda last: _Outbound(last, settings)))
 
         return Inbound
+
+
+def innermost(
+    outbound: WorkflowOutboundInterceptor,
+    wrap: Callable[[WorkflowOutboundInterceptor], WorkflowOutboundInterceptor],
+) -> WorkflowOutboundInterceptor:
+    """Put an interceptor next to the SDK itself, where it sees what all others add to a call.
+
+    Otherwise the place in the list would decide, and interceptors of the client always come first.
+    """
+    following: WorkflowOutboundInterceptor | None = getattr(outbound, "next", None)
+    if following is None:
+        return wrap(outbound)
+    outbound.next = innermost(following, wrap)
+    return outbound
 
 
 class _Outbound(WorkflowOutboundInterceptor):
@@ -93,7 +109,7 @@ class _Outbound(WorkflowOutboundInterceptor):
 
     async def _carry_out(self, call: Call, input: StartActivityInput) -> Any:
         try:
-            payload = await self._peek(call)
+            payload = await self._peek(call, input)
             if (answer := decode_answer(payload)) is None:
                 payload = await self._claim(call, payload, input)
                 answer = decode_answer(payload)
@@ -107,7 +123,7 @@ class _Outbound(WorkflowOutboundInterceptor):
             case None:
                 raise UnreadableRecordError(key=call.question.key, reason="the claim returned no answer")
 
-    async def _peek(self, call: Call) -> Payload:
+    async def _peek(self, call: Call, input: StartActivityInput) -> Payload:
         """Return the answer or a sighting. Whatever goes wrong, the claim decides."""
         try:
             value: RawValue = await self.next.start_local_activity(
@@ -121,7 +137,7 @@ class _Outbound(WorkflowOutboundInterceptor):
                     retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=2),
                     local_retry_threshold=None,
                     cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-                    headers={},
+                    headers=input.headers,
                     summary=None,  # one more payload would cost a hit a seventh of its CPU
                     ret_type=RawValue,
                 )

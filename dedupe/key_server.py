@@ -9,10 +9,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
+from temporalio.service import ServiceClient
 from temporalio.worker import (
     Interceptor,
     StartActivityInput,
@@ -23,6 +25,7 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
+from dedupe.interceptor import innermost
 from dedupe.key_workflow import CALLER_HEADERS, KeyWorkflow
 from dedupe.settle import settle
 
@@ -31,8 +34,28 @@ _STICKY_TIMEOUT = timedelta(seconds=1)
 process the key's next step is late by this much."""
 
 
+@asynccontextmanager
+async def serving(
+    client: Client, *, task_queue: str, max_cached_keys: int, activities: Sequence[Callable[..., Any]]
+) -> AsyncGenerator["KeyServer"]:
+    """Keep the keys of a client's namespace served: by the server that runs already, or a new one."""
+    place = (client.namespace, task_queue, id(asyncio.get_running_loop()))
+    slot = _SLOTS.setdefault(client.service_client, {}).setdefault(place, _Slot())
+    async with slot.changing:
+        if slot.server is None:
+            slot.server = KeyServer(
+                client, task_queue=task_queue, max_cached_keys=max_cached_keys, activities=activities
+            )
+        slot.users += 1
+        server = slot.server
+    try:
+        yield server
+    finally:
+        await asyncio.shield(slot.leave())
+
+
 class KeyServer:
-    """The embedded worker of one client, and who uses it."""
+    """The embedded worker, running."""
 
     def __init__(
         self,
@@ -42,7 +65,7 @@ class KeyServer:
         max_cached_keys: int,
         activities: Sequence[Callable[..., Any]],
     ) -> None:
-        """Create it; it runs while somebody is `using` it."""
+        """Start it."""
         self._worker = Worker(
             client,
             task_queue=task_queue,
@@ -55,36 +78,14 @@ class KeyServer:
             max_cached_workflows=max_cached_keys,
             sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
         )
-        self._users = 0
-        self._running: asyncio.Task[None] | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody uses it."""
-        return self._users == 0
-
-    @asynccontextmanager
-    async def using(self) -> AsyncGenerator[None]:
-        """Keep the worker running."""
-        if self._running is None:
-            self._running = asyncio.create_task(self._worker.run(), name="dedupe key server")
-        self._users += 1
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if self._users == 0:
-                await asyncio.shield(self._stop(self._running))
+        self._running = asyncio.create_task(self._worker.run(), name="dedupe key server")
 
     async def run_beside(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run a worker of jobs until it ends. Should the embedded worker fail, stop it, and fail as well.
 
         Raises:
-            RuntimeError: The embedded worker failed; the cause says why.
+            Exception: What the embedded worker failed of.
         """
-        if self._running is None:
-            message = "run_beside() outside of using()"
-            raise RuntimeError(message)
         jobs = asyncio.ensure_future(next(worker))
         try:
             await asyncio.wait({jobs, self._running}, return_when=asyncio.FIRST_COMPLETED)
@@ -99,10 +100,32 @@ class KeyServer:
         if self._running.done():
             self._running.result()
 
-    async def _stop(self, running: asyncio.Task[None]) -> None:
-        if not running.done():
+    async def stop(self) -> None:
+        """Drain and end. Does not raise what it failed of: `run_beside` does."""
+        if not self._running.done():
             await self._worker.shutdown()
-        await asyncio.wait({running})
+        await asyncio.wait({self._running})
+
+
+class _Slot:
+    """Where the server of one namespace, task queue and event loop is, and how many use it."""
+
+    def __init__(self) -> None:
+        self.changing = asyncio.Lock()
+        self.server: KeyServer | None = None
+        self.users = 0
+
+    async def leave(self) -> None:
+        """Stop the server after its last user. Whoever comes meanwhile waits, and gets a new one."""
+        async with self.changing:
+            self.users -= 1
+            if self.users == 0 and self.server is not None:
+                await self.server.stop()
+                self.server = None
+
+
+# The one state of a module: the SDK takes only one worker per client and task queue, whoever asks for it.
+_SLOTS: WeakKeyDictionary[ServiceClient, dict[tuple[str, str, int], _Slot]] = WeakKeyDictionary()
 
 
 class CallerHeadersInterceptor(Interceptor):
@@ -118,7 +141,7 @@ class CallerHeadersInterceptor(Interceptor):
 
 class _KeyInbound(WorkflowInboundInterceptor):
     def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_KeyOutbound(outbound))
+        super().init(innermost(outbound, _KeyOutbound))
 
 
 class _KeyOutbound(WorkflowOutboundInterceptor):

@@ -7,11 +7,13 @@ Invariant: at most one execution at a time, and none after a success.
 Any change to the commands below is gated with `workflow.patched` and adds a history to the replay corpus.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
+from typing import Any
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
@@ -20,7 +22,7 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from dedupe.decision import Executing, ExecutionRecord, Settled, Wait, decide
-from dedupe.execution import format_activity_id
+from dedupe.execution import format_activity_id, new_idempotency_key
 from dedupe.keys import fingerprint
 from dedupe.messages import (
     ATTACH,
@@ -39,7 +41,7 @@ from dedupe.messages import (
     encode,
     unpack,
 )
-from dedupe.outcome import RECLAIM, Answer, Failed, Outcome, Succeeded, roll_over, rolled_over
+from dedupe.outcome import NO_RESULT, RECLAIM, Answer, Failed, Outcome, Succeeded, roll_over, rolled_over
 
 _BATCH = 500
 """Waiters told by one settle."""
@@ -70,15 +72,16 @@ class KeyWorkflow:
         """
         try:
             self._start = decode(Start, start.payload)
+            self._record = self._first_record(content.payload)
         except (ValueError, AttributeError) as error:  # no message; not even two raw values
             message = f"{KEY_WORKFLOW} is started by deduplicated calls only; its input cannot be read"
             raise ApplicationError(message, non_retryable=True) from error
         self._plan = self._start.plan
         self._arguments = content.payload
-        self._record = self._first_record(content.payload)
         self._waiting = dict.fromkeys(self._start.waiters)
         self._replies: list[tuple[Waiter, Payload]] = []
-        self._activity: workflow.ActivityHandle[RawValue] | None = None
+        self._activity: workflow.ActivityHandle[RawValue | None] | None = None
+        self._forced = False
         self._closing = self._start.forgotten
 
     @workflow.run
@@ -130,6 +133,7 @@ class KeyWorkflow:
                 execution.generation == rerun.generation
                 and execution.idempotency_key == rerun.idempotency_key
             ):
+                unpack(arguments)
                 self._plan = rerun.plan
                 self._arguments = arguments
                 generation = execution.generation + 1
@@ -152,7 +156,7 @@ class KeyWorkflow:
         if isinstance(self._record, Settled):
             self._closing = True
         elif forget.force:
-            self._closing = True
+            self._closing = self._forced = True
             self._replies.extend((waiter, RECLAIM) for waiter in self._waiting)
             self._waiting.clear()
             if self._activity is not None:
@@ -177,11 +181,13 @@ class KeyWorkflow:
             priority=plan.priority,
         )
         try:
-            outcome: Outcome = Succeeded((await self._activity).payload)
-        except ActivityError as error:
+            outcome = await self._ended(self._activity)
+        except (ActivityError, asyncio.CancelledError) as error:
             if is_cancelled_exception(error):
-                await self._cancelled(error)
-                return
+                await self._let_go(self._activity, execution)
+                if self._forced:
+                    return
+                raise
             outcome = Failed(_failure_of(error))
         settled_at = workflow.now()
         self._record = Settled(
@@ -194,16 +200,21 @@ class KeyWorkflow:
         await self._reply()
         self._closing = self._closing or self._start.closes_when_settled
 
-    async def _cancelled(self, error: ActivityError) -> None:
-        """Let go of the key: a cancellation is no outcome. Those who wait are told, unless it was forced."""
-        if self._closing:
-            return
+    async def _ended(self, running: workflow.ActivityHandle[RawValue | None]) -> Outcome:
+        """Return the activity's success. Claims that need not wait for it are answered meanwhile."""
+        while not running.done():
+            await workflow.wait_condition(lambda: running.done() or bool(self._replies))
+            await self._reply()
+        value = await running
+        return Succeeded(NO_RESULT if value is None else value.payload)
+
+    async def _let_go(self, running: workflow.ActivityHandle[Any], execution: ExecutionRecord) -> None:
+        """End without an outcome, which a cancellation is not. Those who still wait are told of it."""
         self._closing = True
-        self._answer_waiting(
-            Answer(outcome=Failed(_failure_of(error)), settled_at=workflow.now(), reused=False)
-        )
+        running.cancel()
+        cancelled = Failed(_cancellation(execution))
+        self._answer_waiting(Answer(outcome=cancelled, settled_at=workflow.now(), reused=False))
         await self._reply()
-        raise error
 
     async def _hold(self, settled: Settled) -> None:
         """Keep the record until something is asked of it, or its time is over."""
@@ -219,7 +230,7 @@ class KeyWorkflow:
                 timeout=remaining,
             )
         except TimeoutError:
-            self._closing = self._record is settled
+            self._closing = self._closing or self._record is settled
         await self._reply()
 
     async def _reply(self) -> None:
@@ -288,6 +299,7 @@ class KeyWorkflow:
             started_at=workflow.now() if rollover is None else rollover.started_at,
         )
         if rollover is None:
+            unpack(content)
             return Executing(execution=execution)
         return Settled(
             execution=execution,
@@ -303,13 +315,23 @@ class KeyWorkflow:
 
 
 def _idempotency_key(generation: int) -> str:
-    """Return the key of an effect that may happen: unique to this life of the key and this generation."""
-    return f"{workflow.info().first_execution_run_id}-{generation}"
+    return new_idempotency_key(workflow.info().first_execution_run_id, generation)
 
 
-def _failure_of(error: ActivityError) -> Failure:
+def _cancellation(execution: ExecutionRecord) -> Failure:
+    """Return the failure of an activity that was cancelled, as the SDK makes it."""
+    failure = Failure(message="Activity cancelled", cause=Failure(message="Cancelled"))
+    failure.cause.canceled_failure_info.SetInParent()
+    failure.activity_failure_info.activity_type.name = execution.activity
+    failure.activity_failure_info.activity_id = format_activity_id(
+        execution.generation, execution.idempotency_key
+    )
+    return failure
+
+
+def _failure_of(error: BaseException) -> Failure:
     """Return the failure that the error was made from, as the service reported it."""
-    if error.failure is None:
+    if not isinstance(error, FailureError) or error.failure is None:
         message = f"an activity error without the failure it was made from: {error!r}"
         raise TypeError(message)
     return error.failure

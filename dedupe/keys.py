@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote, unquote
 
@@ -98,7 +98,7 @@ class Keyspace:
 
     organization: str
     project: str
-    key_secret: bytes | None = None
+    key_secret: bytes | None = field(default=None, repr=False)
     """Keys are replaced by their HMAC-SHA256 under this secret, in hex."""
 
     def __post_init__(self) -> None:
@@ -107,9 +107,9 @@ class Keyspace:
         Raises:
             InvalidKeyspaceError: A name is empty or not text, or the secret is empty.
         """
-        for field, name in (("organization", self.organization), ("project", self.project)):
+        for setting, name in (("organization", self.organization), ("project", self.project)):
             if not name or not _is_text(name):
-                raise InvalidKeyspaceError(field=field)
+                raise InvalidKeyspaceError(field=setting)
         if self.key_secret is not None and not self.key_secret:
             raise InvalidKeyspaceError(field="key_secret")
 

@@ -21,16 +21,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.decision import Executing, ExecutionRecord, Record, Settled, Unknown
 from dedupe.errors import UnreadableRecordError
-from dedupe.execution import parse_activity_id
+from dedupe.execution import new_idempotency_key, parse_activity_id
 from dedupe.keys import fingerprint
 from dedupe.messages import KEY_WORKFLOW, Rerun, Start, decode, unpack
-from dedupe.outcome import Failed, Outcome, Succeeded, rolled_over
-from dedupe.pages import Pages, failure_of, is_cancellation, time_of
+from dedupe.outcome import NO_RESULT, Failed, Outcome, Succeeded, rolled_over
+from dedupe.pages import Pages, failure_of, is_cancellation, is_definite, time_of
 
 _FIRST_PAGE = 20
 """Events: more than a key needs that succeeded at once, and few callers waited for."""
 _LAST_PAGE = 100
-_NULL = Payload(metadata={"encoding": b"binary/null"})
 
 
 async def read(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
@@ -100,36 +99,39 @@ class Ledger:
             )
         if pages.closed_by is None and pages.scheduled is not None:
             return await self._record_of(pages.scheduled, ttl=None)
+        if pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED and pages.scheduled is None:
+            return Unknown()  # its input was not made by a claim, and need not be readable
         start, content = await self._start()
         if start.forgotten:
             return Unknown()
         if pages.closed_by is not None:
             return await self._closed(start)
-        if pages.scheduled is not None:
-            return await self._record_of(pages.scheduled, ttl=None)
         return self._not_yet_scheduled(start, content)
 
     async def _closed(self, start: Start) -> Record:
         pages = self.pages
-        if pages.scheduled is None:
-            return Unknown(idempotency_key=start.idempotency_key)
-        if start.closes_when_settled:
+        if start.closes_when_settled and pages.scheduled is not None:
             record = await self._record_of(pages.scheduled, ttl=start.plan.ttl)
             if isinstance(record, Settled):
                 return record
-        was_cut_off = pages.closed_by != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED and (
-            pages.ended is None or is_cancellation(pages.ended)
-        )
+        if pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+            return Unknown()
+        # Ended from outside: the last effect may have happened, unless the activity said that it did not.
+        if pages.scheduled is None:
+            return Unknown(idempotency_key=start.idempotency_key)
+        if pages.ended is not None and is_definite(pages.ended):
+            return Unknown()
         attributes = pages.scheduled.activity_task_scheduled_event_attributes
         _, idempotency_key = parse_activity_id(attributes.activity_id)
-        return Unknown(idempotency_key=idempotency_key if was_cut_off else None)
+        return Unknown(idempotency_key=idempotency_key)
 
     def _not_yet_scheduled(self, start: Start, content: Payload) -> Record:
         rollover = start.rollover
         execution = ExecutionRecord(
             activity=start.activity,
             generation=start.generation,
-            idempotency_key=start.idempotency_key or "",
+            idempotency_key=start.idempotency_key
+            or new_idempotency_key(self.pages.first_run_id, start.generation),
             fingerprint=None,
             started_at=self.pages.started_at,
         )
@@ -175,7 +177,7 @@ class Ledger:
         if ended.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             results = ended.activity_task_completed_event_attributes.result.payloads
             decoded = await _raw(converter, results)
-            return Succeeded(decoded[0] if decoded else _NULL)
+            return Succeeded(decoded[0] if decoded else NO_RESULT)
         failure = failure_of(ended, scheduled)
         await converter.decode_failure(failure)  # out of the codec, in place
         return Failed(failure)
@@ -234,6 +236,8 @@ async def _ends(client: Client, key_id: str) -> Pages:
             retry=True,
         )
         pages.apply_last(list(reversed(response.history.events)))
+        if pages.closed_by is not None:
+            return await _whole(client, key_id)
     return pages
 
 

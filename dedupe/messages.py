@@ -7,10 +7,11 @@ ignored: workers of different versions read each other.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from google.protobuf.message import DecodeError
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
 
@@ -32,6 +33,9 @@ FORGET = "forget"
 MARK = "dedupe"
 """Key in a payload's metadata that tells an answer, or packed arguments, from anything else."""
 
+WAITING = "dedupe.waiting"
+"""Type of the benign error with which the attempt of a claim ends that has to come back."""
+
 _ARGUMENTS = b"arguments"
 
 
@@ -52,7 +56,7 @@ class Question(Message):
     skip_failure: bool = False
     fingerprint: str | None = None
     """Of the call's arguments, where others under the same key are an error."""
-    called_at: datetime
+    called_at: AwareDatetime
     """The job's own time when it made the call."""
 
 
@@ -79,12 +83,16 @@ class Waiter(Message):
     workflow_id: str
     run_id: str
     activity_id: str
+    workflow_type: str = ""
+    task_queue: str = ""
 
 
 class Sighting(Message):
     """What the peek saw of a key that did not answer the call; it spares the claim a look of its own."""
 
     executing: bool = False
+    turn: str = ""
+    """Which execution it is; with `executing`."""
     unknown: bool = False
     idempotency_key: str | None = None
     """Of an execution that was cut off, so that its effect may have happened; with `unknown`."""
@@ -103,16 +111,16 @@ class FailureMessage(Message):
 
     failure: Mapping[str, Any]
     """The failure as protobuf JSON."""
-    failed_at: datetime
+    failed_at: AwareDatetime
     reused: bool
 
 
 class Rollover(Message):
     """A settled record, on its way into the next run of its workflow."""
 
-    settled_at: datetime
-    started_at: datetime
-    expires_at: datetime | None
+    settled_at: AwareDatetime
+    started_at: AwareDatetime
+    expires_at: AwareDatetime | None
     fingerprint: str
     failed: bool
 
@@ -143,7 +151,7 @@ class Attach(Message):
 
     question: Question
     waiter: Waiter
-    asked_at: datetime
+    asked_at: AwareDatetime
     """Server time at which the call was made."""
 
 
@@ -198,7 +206,15 @@ def pack(arguments: Sequence[Payload]) -> RawValue:
 
 
 def unpack(packed: Payload) -> list[Payload]:
-    """Return the arguments in what `pack` made: `unpack(pack(a)) == a`."""
+    """Return the arguments in what `pack` made: `unpack(pack(a)) == a`.
+
+    Raises:
+        ValueError: It did not make this.
+    """
     if packed.metadata.get(MARK) != _ARGUMENTS:
         return [packed]
-    return list(Payloads.FromString(packed.data).payloads)
+    try:
+        return list(Payloads.FromString(packed.data).payloads)
+    except DecodeError as error:
+        message = "these are no packed arguments"
+        raise ValueError(message) from error

@@ -8,9 +8,8 @@ from temporalio.converter import FailureConverter
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from dedupe.claim import WAITING
 from dedupe.errors import DedupeError, UnreadableRecordError
-from dedupe.messages import FailureMessage
+from dedupe.messages import WAITING, FailureMessage
 from dedupe.outcome import FailedResult, failed_result, failure_of
 from dedupe.preparation import Call
 

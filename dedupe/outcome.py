@@ -10,11 +10,15 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from dedupe.messages import MARK, FailureMessage, Rollover, decode, encode
+
+NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
+"""Of an activity that was completed without a payload, as other languages' void activities are."""
 
 _SUCCEEDED = b"succeeded"
 _FAILED = b"failed"
@@ -110,8 +114,18 @@ def roll_over(outcome: Outcome) -> Payload:
 
 
 def rolled_over(rollover: Rollover, content: Payload) -> Outcome:
-    """Return what `roll_over` was given."""
-    return Failed(Failure.FromString(content.data)) if rollover.failed else Succeeded(content)
+    """Return what `roll_over` was given.
+
+    Raises:
+        ValueError: It made none of this.
+    """
+    if not rollover.failed:
+        return Succeeded(content)
+    try:
+        return Failed(Failure.FromString(content.data))
+    except DecodeError as error:
+        message = "this is no failure"
+        raise ValueError(message) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ class Pages:
 
     last_id: int = 0
     workflow_type: str = ""
+    first_run_id: str = ""
+    """Of this life of the key."""
     started_at: datetime = _NEVER
     input: list[Payload] = field(default_factory=list[Payload])
     closed_by: "EventType.ValueType | None" = None
@@ -46,16 +48,20 @@ class Pages:
             read(self, event)
 
     def apply_last(self, events: Sequence[HistoryEvent]) -> None:
-        """Read the last events, where some between them and those read before are missing.
+        """Read the last events, where some between them and those read before may be missing.
 
-        What the missing ones may have overruled counts no longer: every end but a success, and an end whose
-        own schedule event is missing.
+        What missing ones may have overruled counts no longer: every end but a success, and an end whose own
+        schedule event is missing.
         """
+        if not events or events[0].event_id <= self.last_id + 1:
+            for event in events:
+                if event.event_id > self.last_id:
+                    self.apply(event)
+            return
         if self.ended is not None and self.ended.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             self.ended = self.noticed_at = None
         for event in events:
-            if event.event_id > self.last_id:
-                self.apply(event)
+            self.apply(event)
         if self.ended is not None and (
             self.scheduled is None or _scheduled_id(self.ended) != self.scheduled.event_id
         ):
@@ -65,6 +71,7 @@ class Pages:
 def _read_start(pages: Pages, event: HistoryEvent) -> None:
     started = event.workflow_execution_started_event_attributes
     pages.workflow_type = started.workflow_type.name
+    pages.first_run_id = started.first_execution_run_id
     pages.started_at = time_of(event)
     pages.input = list(started.input.payloads)
 
@@ -142,6 +149,12 @@ def is_cancellation(ended: HistoryEvent) -> bool:
     return ended.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED or failed.failure.HasField(
         "canceled_failure_info"
     )
+
+
+def is_definite(ended: HistoryEvent) -> bool:
+    """Return whether the activity itself said that it has failed for good; see `Failed.is_definite`."""
+    failed = ended.activity_task_failed_event_attributes
+    return failed.failure.application_failure_info.non_retryable
 
 
 def failure_of(ended: HistoryEvent, scheduled: HistoryEvent) -> Failure:

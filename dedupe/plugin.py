@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import cast
 
 from temporalio import activity
-from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
@@ -26,7 +25,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from dedupe.claim import Claim, Claims, peeked
 from dedupe.interceptor import CallSettings, DedupeInterceptor
 from dedupe.key_handle import KeyHandle
-from dedupe.key_server import CallerHeadersInterceptor, KeyServer
+from dedupe.key_server import CallerHeadersInterceptor, serving
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK, ClaimInput, Question, decode
@@ -72,35 +71,53 @@ class DedupePlugin(SimplePlugin):
             InvalidKeyspaceError: Organization, project or secret is empty.
         """
         super().__init__("dedupe.DedupePlugin")
-        self._keyspace = Keyspace(
+        self.keyspace = Keyspace(
             organization=organization,
             project=project,
             key_secret=key_secret.encode() if isinstance(key_secret, str) else key_secret,
         )
-        self._task_queue = task_queue
+        self.task_queue = task_queue
         self._serve = serve
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
-        self._servers: dict[tuple[int, str], KeyServer] = {}
+        self._time_skipping_claims = TimeSkippingClaims(task_queue=task_queue)
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add the interceptor, the peek and the claim to a worker that runs jobs."""
-        if _serves_keys(config) or _job_activities(config) is not None:
+        if _serves_keys(config):
+            return config
+        present = _job_activities(config)
+        if present is not None:
+            present.plugin.require_same(self)
             return config
         client = config.get("client")
         if client is None:
             return config
-        activities = _JobActivities(self, task_queue=self._task_queue)
+        activities = _JobActivities(
+            self,
+            claims=Claims(task_queue=self.task_queue),
+            time_skipping_claims=self._time_skipping_claims,
+        )
         config["activities"] = [*config.get("activities", []), activities.peek, activities.claim]
         config["interceptors"] = [
             *config.get("interceptors", []),
             self._interceptor(
                 client.data_converter,
-                claim_task_queue=self._task_queue if config.get("no_remote_activities") else None,
+                claim_task_queue=self.task_queue if config.get("no_remote_activities") else None,
             ),
         ]
         config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
+
+    def require_same(self, other: "DedupePlugin") -> None:
+        """Check that a worker which has this plugin may go without another.
+
+        Raises:
+            ValueError: The other one means other keys.
+        """
+        if (self.keyspace, self.task_queue) != (other.keyspace, other.task_queue):
+            message = "the worker and its client have different DedupePlugins: give one of them to either"
+            raise ValueError(message)
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Make the histories of jobs, and of keys, replayable."""
@@ -124,28 +141,18 @@ class DedupePlugin(SimplePlugin):
         if not self._serve:
             await next(worker)
             return
-        server = self._server_of(worker.client, activities)
-        async with server.using():
+        async with serving(
+            worker.client,
+            task_queue=self.task_queue,
+            max_cached_keys=self._max_cached_keys,
+            activities=[activities.claim],
+        ) as server:
             await server.run_beside(worker, next)
-        if server.is_idle:
-            self._servers = {key: kept for key, kept in self._servers.items() if kept is not server}
-
-    def _server_of(self, client: Client, activities: "_JobActivities") -> KeyServer:
-        """Return the embedded worker for a client: the one that runs already, or a new one."""
-        key = (id(client.service_client), client.namespace)
-        if key not in self._servers:
-            self._servers[key] = KeyServer(
-                client,
-                task_queue=self._task_queue,
-                max_cached_keys=self._max_cached_keys,
-                activities=[activities.claim],
-            )
-        return self._servers[key]
 
     def _interceptor(self, converter: DataConverter, *, claim_task_queue: str | None) -> DedupeInterceptor:
         return DedupeInterceptor(
             CallSettings(
-                keyspace=self._keyspace,
+                keyspace=self.keyspace,
                 wait_slice=self._wait_slice,
                 failure_converter=converter.failure_converter,
                 claim_task_queue=claim_task_queue,
@@ -156,11 +163,13 @@ class DedupePlugin(SimplePlugin):
 class _JobActivities:
     """Peek and claim as one worker registers them: on the time-skipping server they go another way."""
 
-    def __init__(self, plugin: DedupePlugin, *, task_queue: str) -> None:
+    def __init__(
+        self, plugin: DedupePlugin, *, claims: Claims, time_skipping_claims: TimeSkippingClaims
+    ) -> None:
         self.plugin = plugin
         self.skips_time = False
-        self._claims = Claims(task_queue=task_queue)
-        self._time_skipping_claims = TimeSkippingClaims(task_queue=task_queue)
+        self._claims = claims
+        self._time_skipping_claims = time_skipping_claims
 
     @activity.defn(name=PEEK)
     async def peek(self, question: RawValue) -> RawValue:

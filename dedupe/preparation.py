@@ -100,7 +100,8 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
             return f"{name} is {timeout}, give a positive one below 100 years"
     if input.schedule_to_close_timeout is None and input.start_to_close_timeout is None:
         return "it has no time-out, give start_to_close_timeout or schedule_to_close_timeout"
-    for field, value in {"activity": input.activity, "task_queue": input.task_queue}.items():
+    names = {"activity": input.activity, "task_queue": input.task_queue, "activity_id": input.activity_id}
+    for field, value in names.items():
         if value is not None and not _is_name(value):
             return f"{field} {value[:80]!r} is not a name that the service takes"
     fairness_key, weight = input.priority.fairness_key, input.priority.fairness_weight

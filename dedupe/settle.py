@@ -6,18 +6,21 @@ timed out, or had its answer already) is done. One that cannot be told is healed
 
 import asyncio
 from collections.abc import Iterable
+from datetime import timedelta
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RawValue
+from temporalio.converter import ActivitySerializationContext
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe.messages import MARK, SETTLE, Settlement, Waiter, decode
+from dedupe.messages import CLAIM, MARK, SETTLE, WAITING, Settlement, Waiter, decode
 from dedupe.outcome import RECLAIM
 
 _CONCURRENCY = 50
+_RECLAIM_DELAY = timedelta(milliseconds=100)
 _HOPELESS = {
     RPCStatusCode.INVALID_ARGUMENT,
     RPCStatusCode.FAILED_PRECONDITION,
@@ -50,11 +53,26 @@ async def settle(settlement: RawValue, reply: RawValue) -> None:
 async def _tell(client: Client, waiter: Waiter, reply: Payload) -> RPCError | None:
     claim = client.get_async_activity_handle(
         workflow_id=waiter.workflow_id, run_id=waiter.run_id, activity_id=waiter.activity_id
+    ).with_context(
+        ActivitySerializationContext(
+            namespace=client.namespace,
+            workflow_id=waiter.workflow_id,
+            workflow_type=waiter.workflow_type,
+            activity_id=waiter.activity_id,
+            activity_type=CLAIM,
+            activity_task_queue=waiter.task_queue,
+            is_local=False,
+        )
     )
     try:
         if reply.metadata[MARK] == RECLAIM.metadata[MARK]:
             await claim.fail(
-                ApplicationError("claim the key again", category=ApplicationErrorCategory.BENIGN)
+                ApplicationError(
+                    "claim the key again",
+                    type=WAITING,
+                    next_retry_delay=_RECLAIM_DELAY,
+                    category=ApplicationErrorCategory.BENIGN,
+                )
             )
         else:
             await claim.complete(RawValue(reply))

@@ -1,4 +1,4 @@
-"""One real server and one that skips time, for the whole session; and a ground on them for each test."""
+"""A real server for the session, one that skips time for each module; and a ground on them for each test."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,9 +17,13 @@ async def real_client() -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def skipping_client() -> AsyncIterator[Client]:
-    """A client of the session's server that skips time."""
+    """A client of a server that skips time.
+
+    One for each module: it stops skipping for good once an activity was cancelled while an attempt of it ran.
+    That is so without deduplication too.
+    """
     async with time_skipping_server() as client:
         yield client
 

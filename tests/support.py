@@ -27,7 +27,7 @@ from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
 from tests.workflow.scripts import Call, Ended, OtherScript, Parents, Script
 
 PROJECT = "web"
-LONG = timedelta(seconds=15)
+LONG = timedelta(seconds=30)
 """How long a test waits for what must come."""
 
 _NO_ARGUMENT: Any = object()
@@ -237,9 +237,9 @@ class Ground:
         )
 
     def beside(self, **settings: Any) -> "Ground":
-        """Return another project's ground, served by the same workflows of keys."""
-        settings = {"organization": self.organization, "key_queue": self.key_queue, **settings}
-        return Ground.on(self.server, skips_time=self.skips_time, **settings)
+        """Return another ground of the same organization, served by the same workflows of keys."""
+        shared: dict[str, Any] = {"organization": self.organization, "key_queue": self.key_queue}
+        return Ground.on(self.server, skips_time=self.skips_time, **{**shared, **settings})
 
     @property
     def keys(self) -> DedupeKeys:

@@ -23,7 +23,11 @@ class EncryptionCodec(PayloadCodec):
         return [self._encrypted(payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Return the payloads in clear; raises `cryptography.exceptions.InvalidTag` for those of another key."""
+        """Return the payloads in clear.
+
+        Raises:
+            InvalidTag: One was encrypted with another key.
+        """
         return [self._decrypted(payload) for payload in payloads]
 
     def _encrypted(self, payload: Payload) -> Payload:

@@ -26,8 +26,6 @@ class Task(BaseModel, frozen=True):
     """Whether later attempts wait as well."""
     failures: int = 0
     """How many attempts fail before one succeeds."""
-    fatal: bool = False
-    """Whether the failure is one that no attempt can mend."""
 
 
 class Done(BaseModel, frozen=True):

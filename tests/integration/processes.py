@@ -12,8 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, Scope
 from dedupe.keys import Keyspace
@@ -243,6 +244,26 @@ async def fleet(address: str, folder: Path, *options: str) -> AsyncGenerator[Fle
     finally:
         for worker in workers.workers:
             worker.kill()
+
+
+async def end_of(handle: WorkflowHandle[Any, Any]) -> str:
+    """Return how a job ended: its result, or its error's types and messages down to the first cause.
+
+    "STUCK" for one that does not end: most likely its tasks fail for ever.
+    """
+    try:
+        async with asyncio.timeout(60):
+            return str(await handle.result())
+    except WorkflowFailureError as error:
+        causes: list[str] = []
+        cause: BaseException | None = error.cause
+        while cause is not None:
+            kind = cause.type if isinstance(cause, ApplicationError) else type(cause).__name__
+            causes.append(f"{kind}: {getattr(cause, 'message', cause)}")
+            cause = cause.__cause__
+        return " <- ".join(causes)
+    except TimeoutError:
+        return "STUCK"
 
 
 class DevServer:

@@ -8,9 +8,8 @@ from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin
@@ -31,11 +30,8 @@ from tests.integration.awkward import (
     measure,
     no_number,
 )
-from tests.integration.processes import eventually
+from tests.integration.processes import end_of, eventually
 from tests.integration.records import is_open, stuck
-
-_TOO_LONG = timedelta(seconds=60)
-"""How long a job may take that is to end: one that has not ended by then fails its tasks for ever."""
 
 
 class House:
@@ -76,23 +72,6 @@ class House:
     def key_id(self, key: str) -> str:
         """Return the id of a key's workflow."""
         return Keyspace(organization="acme", project=self.project).scoped(key, scope=Scope.PROJECT).format()
-
-
-async def end_of(handle: WorkflowHandle[Any, Any]) -> str:
-    """Return how a job ended: its result, or its error's types and messages down to the first cause."""
-    try:
-        async with asyncio.timeout(_TOO_LONG.total_seconds()):
-            return str(await handle.result())
-    except WorkflowFailureError as error:
-        causes: list[str] = []
-        cause: BaseException | None = error.cause
-        while cause is not None:
-            kind = cause.type if isinstance(cause, ApplicationError) else type(cause).__name__
-            causes.append(f"{kind}: {getattr(cause, 'message', cause)}")
-            cause = cause.__cause__
-        return " <- ".join(causes)
-    except TimeoutError:
-        return "STUCK"
 
 
 @pytest.fixture
@@ -182,7 +161,10 @@ async def test_results_of_every_size(house: House) -> None:
 
     assert ends[:3] == [digest("x" * size) for size in sizes[:3]]
     assert all(ended.startswith("ActivityError: ") and "limit" in ended for ended in ends[3:])
-    assert [await house.state(str(size)) for size in sizes] == [*[KeyState.SUCCEEDED] * 3, *[KeyState.FAILED] * 2]
+    assert [await house.state(str(size)) for size in sizes] == [
+        *[KeyState.SUCCEEDED] * 3,
+        *[KeyState.FAILED] * 2,
+    ]
 
 
 async def test_arguments_of_every_size(house: House) -> None:
@@ -241,3 +223,29 @@ async def test_a_result_that_is_not_of_the_type(house: House) -> None:
     assert record is not None
     assert record.result_json == '"not a number"'
     assert [ended.split(":")[0] for ended in ends] == ["UnreadableRecordError"] * 2
+
+
+async def test_junk_by_hand_does_no_harm(house: House) -> None:
+    """Signals and starts by hand, with input that no claim makes, hold up no key and change no record."""
+    [before] = await house.ends(Ask(key="k", text="abc"))
+    key = house.client.get_workflow_handle(house.key_id("k"))
+    for name in ("attach", "rerun", "forget", "nonsense"):
+        for arguments in ([], ["junk"], [{"generation": "x"}, None], [1, 2, 3]):
+            await key.signal(name, args=arguments)
+    by_hand = [
+        await house.client.start_workflow(
+            "dedupe.key",
+            args=arguments,
+            id=house.key_id(f"by-hand-{index}"),
+            task_queue=f"keys-{house.project}",
+        )
+        for index, arguments in enumerate(([], ["junk"], [{"key": "k"}, "junk"], [None, None]))
+    ]
+    ends = [await end_of(handle) for handle in by_hand]
+
+    assert all("is started by deduplicated calls only" in ended for ended in ends)
+    assert await stuck(house.client, [key.id, *(handle.id for handle in by_hand)]) == []
+    assert await house.ends(Ask(key="k", text="abc")) == [before]
+    after = await house.ends(*(Ask(key=f"by-hand-{index}", text="abc") for index in range(len(by_hand))))
+    assert after == [before] * len(by_hand)
+    assert await is_open(house.client, key.id)

@@ -22,7 +22,9 @@ Fault = Callable[[], Awaitable[None]]
 @pytest.mark.docker
 async def test_a_server_killed_and_restarted(server: TemporalContainer, tmp_path: Path, table: Table) -> None:
     """After kill -9 and a restart on the same volume every waiting call is answered, each key once."""
-    await _break(server.address, tmp_path, table, server.kill, server.restart, fault="server killed, restarted")
+    await _break(
+        server.address, tmp_path, table, server.kill, server.restart, fault="server killed, restarted"
+    )
 
 
 @pytest.mark.docker
@@ -42,10 +44,8 @@ async def test_a_server_cut_off_for_five_seconds(
 @pytest.mark.torture
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seconds", [15, 60])
-async def test_a_server_paused(
-    server: TemporalContainer, tmp_path: Path, table: Table, seconds: int
-) -> None:
-    """After a pause longer than a workflow task may take (10 s) every waiting call is answered, each key once."""
+async def test_a_server_paused(server: TemporalContainer, tmp_path: Path, table: Table, seconds: int) -> None:
+    """After a pause longer than a workflow task may take, every waiting call is answered, each key once."""
 
     async def pause() -> None:
         await server.pause()

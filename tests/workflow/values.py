@@ -240,14 +240,14 @@ class Large:
     @workflow.run
     async def run(self, size: int) -> int:
         """See the class."""
-        handle: workflow.ActivityHandle[Any] = dedupe.start_activity(
+        result: bytes = await dedupe.execute_activity(
             give_large,
             size,
             deduplication_key="large",
+            start_to_close_timeout=timedelta(seconds=20),
             retry_policy=RetryPolicy(maximum_attempts=1),
-            **OPTIONS,
         )
-        return len(bytes(await handle))
+        return len(result)
 
 
 @workflow.defn
