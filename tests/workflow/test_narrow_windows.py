@@ -1,0 +1,235 @@
+"""Two things that happen at once, or an answer that nobody expects: each found once by thinking, and baited."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import pytest
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.common import RawValue
+from temporalio.converter import (
+    ActivitySerializationContext,
+    PayloadCodec,
+    SerializationContext,
+    WithSerializationContext,
+    WorkflowSerializationContext,
+)
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from dedupe import DedupePlugin
+from dedupe.messages import ATTACH, RERUN
+from tests.support import Ground, types, until
+from tests.workflow.scripts import Call, Ended, Script, returned
+
+Grounds = Callable[..., Ground]
+NOBODY = "nobody"
+
+
+@activity.defn(name="left-open")
+async def left_open(argument: Any) -> Any:
+    """Leave the end to somebody else."""
+    activity.raise_complete_async()
+
+
+async def left_open_activity(ground: Ground) -> Any:
+    """Return a handle of the key's open activity, as soon as it is left open."""
+    history = await ground.key_workflow().fetch_history()
+    [scheduled] = [
+        event.activity_task_scheduled_event_attributes
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+    return ground.server.get_async_activity_handle(
+        workflow_id=ground.key_id(), run_id=None, activity_id=scheduled.activity_id
+    )
+
+
+async def is_left_open(ground: Ground) -> bool:
+    """Return whether the key's activity has been started."""
+    record = await ground.keys.get("key")
+    if record is None:
+        return False
+    description = await ground.key_workflow().describe()
+    return any(each.attempt == 1 and each.last_started_time.seconds > 0 for each in pending(description))
+
+
+def pending(description: Any) -> Sequence[Any]:
+    """Return the pending activities of a workflow."""
+    found: Sequence[Any] = description.raw_description.pending_activities
+    return found
+
+
+async def test_an_activity_may_end_without_a_result(real: Ground) -> None:
+    """A completion without a payload, as void activities of other languages send, is the result None."""
+    async with real.worker(activities=[left_open]):
+        job = await real.start_script(Call(activity="left-open"))
+        await until(lambda: is_left_open(real))
+        await (await left_open_activity(real)).complete()
+        assert await job.result() == [[returned(None)]]
+        assert await real.call(Call(activity="left-open")) == returned(None)
+    await real.replay()
+
+
+async def test_a_cancel_beside_a_completion_is_told_and_keeps_the_idempotency_key(real: Ground) -> None:
+    """Where an operator's cancel and the activity's end reach the key's workflow at once, its callers hear of
+    the cancellation, and the next execution goes on with the same idempotency key.
+    """
+    async with real.worker(activities=[left_open]):
+        job = await real.start_script(Call(activity="left-open"))
+        await until(lambda: is_left_open(real))
+    record = await real.keys.get("key")
+    assert record is not None
+    await (await left_open_activity(real)).complete("done")
+    await real.key_workflow().cancel()
+    async with real.worker(activities=[left_open]):
+        [[ended]] = await job.result()
+        assert (ended.error, ended.activity) == ("ActivityError", "left-open")
+        assert ended.type in {None, "CancelledError"}
+        again = await real.start_script(Call(activity="left-open"))
+        await until(lambda: is_left_open(real))
+        after = await real.keys.get("key")
+        assert after is not None
+        assert after.idempotency_key == record.idempotency_key
+        await (await left_open_activity(real)).complete("again")
+        assert await again.result() == [[returned("again")]]
+    await real.replay()
+
+
+async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real: Ground) -> None:
+    """Of a key with a long history the idempotency key of the last execution is kept, not of one before."""
+    real.effects.then(ApplicationError("no", non_retryable=True), ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        for _ in range(2):
+            await real.call(Call())
+        gate = real.effects.close()
+        job = await real.start_script(Call())
+        await real.effects.seen(3)
+        for _ in range(130):
+            await real.key_workflow().signal("of no interest")
+        await real.key_workflow().terminate()
+        gate.set()
+        await job.cancel()
+        assert await real.call(Call()) == returned("argument")
+    assert real.effects.idempotency_keys[3] == real.effects.idempotency_keys[2]
+    assert len(set(real.effects.idempotency_keys)) == 3
+
+
+async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
+    """Of two activities that race for one new key, the one that loses fails at once, before the other ends."""
+    gate = real.effects.close()
+    async with real.worker():
+        job = await real.start_script([Call(), Call(activity="other")])
+
+        async def refused() -> bool:
+            history = await real.history(job)
+            return EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED in types(history)
+
+        await until(refused)
+        gate.set()
+        ends: list[Ended] = (await job.result())[0]
+    assert sorted(str(end.error) for end in ends) == ["DeduplicationConflictError", "None"]
+    assert len(real.effects.attempts) == 1
+    await real.replay()
+
+
+async def test_messages_by_hand_that_are_almost_right_do_no_harm(real: Ground) -> None:
+    """A time without a zone, or arguments that are none, are dropped as any other junk."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        await real.call(Call())
+        record = await real.keys.get("key")
+        assert record is not None
+        question = {
+            "key_id": real.key_id(),
+            "key": "key",
+            "activity": "effect",
+            "called_at": "2026-01-01T00:00:00",
+        }
+        waiter = {"workflow_id": "w", "run_id": "r", "activity_id": "a"}
+        attach = {"question": question, "waiter": waiter, "asked_at": "2026-01-01T00:00:00"}
+        await real.key_workflow().signal(ATTACH, attach)
+        rerun = {
+            "generation": 1,
+            "idempotency_key": record.idempotency_key,
+            "plan": {"task_queue": real.task_queue},
+        }
+        packed = Payload(metadata={"encoding": b"binary/plain", "dedupe": b"arguments"}, data=b"\xff junk")
+        await real.key_workflow().signal(RERUN, args=[rerun, RawValue(packed)])
+        assert await real.call(Call()) == returned("argument")
+    history = await real.key_workflow().fetch_history()
+    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
+
+
+class Bound(PayloadCodec, WithSerializationContext):
+    """Writes beside each payload whose it is, and takes no other where it knows whose it has to be."""
+
+    def __init__(self, owner: str = NOBODY) -> None:
+        self.owner = owner
+
+    def with_context(self, context: SerializationContext) -> Self:
+        """See base class."""
+        if isinstance(context, ActivitySerializationContext | WorkflowSerializationContext):
+            return type(self)(str(context.workflow_id))
+        return self
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """See base class."""
+        data = [payload.SerializeToString() for payload in payloads]
+        return [Payload(metadata={"owner": self.owner.encode()}, data=each) for each in data]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """See base class."""
+        for payload in payloads:
+            if self.owner != NOBODY and payload.metadata["owner"] != self.owner.encode():
+                message = f"{payload.metadata['owner']!r} is not {self.owner!r}"
+                raise ValueError(message)
+        return [Payload.FromString(payload.data) for payload in payloads]
+
+
+async def test_a_codec_that_binds_payloads_to_their_workflow_works(
+    real_grounds: Grounds, real: Ground
+) -> None:
+    """What is told to a waiting call is encoded for its job, and what is read from a key for the key."""
+    converter = replace(real.server.data_converter, payload_codec=Bound())
+    ground = real_grounds(client_config={"data_converter": converter})
+    async with ground.worker():
+        assert await ground.call(Call()) == returned("argument")
+        assert await ground.call(Call()) == returned("argument")
+    assert len(ground.effects.attempts) == 1
+    await ground.assert_hit()
+
+
+async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:
+    """Each may have a plugin of its own; and one that starts while another's last one stops is served."""
+    settings = {"organization": real.organization, "project": "web", "task_queue": real.key_queue}
+
+    def worker(task_queue: str) -> Worker:
+        return Worker(
+            real.server,
+            task_queue=task_queue,
+            workflows=[Script],
+            activities=[real.effects.effect],
+            plugins=[DedupePlugin(**settings)],
+        )
+
+    async with worker("first"):
+        async with worker(real.task_queue):
+            assert await real.call(Call(key="a")) == returned("argument")
+        first = worker(real.task_queue)
+        async with first:
+            assert await real.call(Call(key="b")) == returned("argument")
+    async with worker(real.task_queue):
+        assert await real.call(Call(key="c")) == returned("argument")
+
+
+def test_a_worker_with_the_plugin_of_another_project_is_refused(real: Ground) -> None:
+    """A worker whose client has one project's plugin does not silently go without its own."""
+    other = DedupePlugin(organization=real.organization, project="other")
+    with (
+        pytest.warns(UserWarning, match="same plugin type"),
+        pytest.raises(ValueError, match="different DedupePlugins"),
+    ):
+        Worker(real.client, task_queue="any", workflows=[Script], plugins=[other])
