@@ -1,4 +1,4 @@
-"""Two things that happen at once, or an answer that nobody expects: each found once by thinking, and baited."""
+"""Two things that happen at once, or an answer that nobody expects: each thought of, and baited."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,6 +31,7 @@ NOBODY = "nobody"
 @activity.defn(name="left-open")
 async def left_open(argument: Any) -> Any:
     """Leave the end to somebody else."""
+    del argument
     activity.raise_complete_async()
 
 
@@ -118,7 +119,7 @@ async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real
 
 
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
-    """Of two activities that race for one new key, the one that loses fails at once, before the other ends."""
+    """Of two activities that race for one new key, the loser fails at once, before the other ends."""
     gate = real.effects.close()
     async with real.worker():
         job = await real.start_script([Call(), Call(activity="other")])
@@ -204,7 +205,6 @@ async def test_a_codec_that_binds_payloads_to_their_workflow_works(
 
 async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:
     """Each may have a plugin of its own; and one that starts while another's last one stops is served."""
-    settings = {"organization": real.organization, "project": "web", "task_queue": real.key_queue}
 
     def worker(task_queue: str) -> Worker:
         return Worker(
@@ -212,7 +212,7 @@ async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> N
             task_queue=task_queue,
             workflows=[Script],
             activities=[real.effects.effect],
-            plugins=[DedupePlugin(**settings)],
+            plugins=[DedupePlugin(organization=real.organization, project="web", task_queue=real.key_queue)],
         )
 
     async with worker("first"):
