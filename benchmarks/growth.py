@@ -108,8 +108,8 @@ async def callers(bench: Bench, *, number: int, pause: float) -> Callers:
 
 
 async def sizes(bench: Bench, *, each: Sequence[int], times: int) -> list[Sized]:
-    """Time calls with payloads of some sizes: ten in a row for each figure."""
-    row = 10
+    """Time calls with payloads of some sizes: five in a row for each figure."""
+    row = 5
     sized: list[Sized] = []
     for size in each:
         laps: dict[str, list[float]] = {"plain": [], "miss": [], "hit": []}

@@ -149,7 +149,7 @@ def _growth(results: Results) -> Iterator[str]:
             ],
         )
     if results.sizes:
-        yield "### By the size of argument and result, each; ten calls in a row"
+        yield "### By the size of argument and result, each; five calls in a row"
         yield _markdown(
             ("bytes", "plain, ms", "miss, ms", "hit, ms", "history of the key, bytes"),
             [

@@ -1,6 +1,7 @@
 """Hostile and awkward input: the job ends with an answer or a clear error, and no task fails for ever."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -225,12 +226,16 @@ async def test_a_result_that_is_not_of_the_type(house: House) -> None:
     assert [ended.split(":")[0] for ended in ends] == ["UnreadableRecordError"] * 2
 
 
+@pytest.mark.filterwarnings("ignore:coroutine '_WorkflowInstanceImpl:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_junk_by_hand_does_no_harm(house: House) -> None:
     """Signals and starts by hand, with input that no claim makes, hold up no key and change no record."""
     [before] = await house.ends(Ask(key="k", text="abc"))
     key = house.client.get_workflow_handle(house.key_id("k"))
+    signals: list[list[object]] = [[], ["junk"], [{"generation": "x"}, None], [1, 2, 3]]
+    starts: list[list[object]] = [[], ["junk"], [{"key": "k"}, "junk"], [None, None]]
     for name in ("attach", "rerun", "forget", "nonsense"):
-        for arguments in ([], ["junk"], [{"generation": "x"}, None], [1, 2, 3]):
+        for arguments in signals:
             await key.signal(name, args=arguments)
     by_hand = [
         await house.client.start_workflow(
@@ -239,7 +244,7 @@ async def test_junk_by_hand_does_no_harm(house: House) -> None:
             id=house.key_id(f"by-hand-{index}"),
             task_queue=f"keys-{house.project}",
         )
-        for index, arguments in enumerate(([], ["junk"], [{"key": "k"}, "junk"], [None, None]))
+        for index, arguments in enumerate(starts)
     ]
     ends = [await end_of(handle) for handle in by_hand]
 
@@ -249,3 +254,5 @@ async def test_junk_by_hand_does_no_harm(house: House) -> None:
     after = await house.ends(*(Ask(key=f"by-hand-{index}", text="abc") for index in range(len(by_hand))))
     assert after == [before] * len(by_hand)
     assert await is_open(house.client, key.id)
+    # The SDK leaves the coroutine of a workflow whose __init__ raised: let it be collected here, unheard.
+    gc.collect()

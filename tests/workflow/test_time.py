@@ -105,9 +105,9 @@ async def test_a_failure_outlives_its_retries_with_a_ttl(skipping: Ground) -> No
     skipping.effects.then(ApplicationError("not yet"), ApplicationError("never", non_retryable=True))
     async with skipping.worker():
         [[failed], [within], [after]] = await skipping.script(
-            Call(attempts=5, backoff=5 * HOUR, ttl=2 * HOUR, skip_failure=True),
+            Call(attempts=5, backoff=5 * HOUR, ttl=10 * HOUR, skip_failure=True),
             Call(after=HOUR, skip_failure=True),
-            Call(argument="after", after=2 * HOUR, skip_failure=True),
+            Call(argument="after", after=10 * HOUR, skip_failure=True),
         )
     assert (failed.message, failed.reused) == ("never", False)
     assert (within.message, within.reused) == ("never", True)
