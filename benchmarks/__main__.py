@@ -47,6 +47,10 @@ from benchmarks.timeline import phases, timeline
 _ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, MISS, HIT, WRAPPER_HIT, CHILD_HIT))
 
 
+RAW = "raw.json"
+"""The file of the figures, in the directory of the report."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """How much of everything is run."""
@@ -111,29 +115,30 @@ FULL = Scale(
 )
 
 
-async def run(scale: Scale, names: Sequence[str], directory: Path) -> Results:
+async def run(scale: Scale, names: Sequence[str], directory: Path, out: Path) -> Results:
     """Run everything, one part after the other, and say what is being run. A part that fails is left out."""
     results = Results(
         machine=f"{os.cpu_count()} cores, shared", started=datetime.now(UTC).isoformat(timespec="minutes")
     )
+    book = _Book(results=results, raw=out / RAW)
     async with bench(directory, lifted=True) as lifted:
-        await _tables(results, lifted, scale.lifted, server="lifted")
-        with _part(results, "counts"):
+        await _tables(book, lifted, scale.lifted, server="lifted")
+        with book.part("counts"):
             results.counts = await count(lifted)
-        with _part(results, "the timeline of a miss"):
+        with book.part("the timeline of a miss"):
             results.timeline = await timeline(lifted, misses=scale.misses)
             results.phases = phases(results.timeline)
-        await _grow(results, lifted, scale)
-        with _part(results, "killed workers"):
+        await _grow(book, lifted, scale)
+        with book.part("killed workers"):
             results.recoveries = await recoveries(lifted, trials=scale.trials, stickies=scale.stickies)
         if scale.crowd:
-            with _part(results, "more new keys than slots"):
+            with book.part("more new keys than slots"):
                 results.crowds = await crowds(lifted, keys=scale.crowd, slots=scale.crowd // 2, patience=20.0)
     if scale.stock:
         async with bench(directory, lifted=False) as stock:
-            await _tables(results, stock, scale.stock, server="stock")
+            await _tables(book, stock, scale.stock, server="stock")
     if names:
-        with _part(results, f"peers: {', '.join(names)}"):
+        with book.part(f"peers: {', '.join(names)}"):
             results.peers = await peers.run(
                 names, directory=directory, rounds=scale.peer_rounds, jobs=scale.peer_jobs
             )
@@ -141,35 +146,50 @@ async def run(scale: Scale, names: Sequence[str], directory: Path) -> Results:
 
 
 async def _tables(
-    results: Results, bench: Bench, tables: Sequence[tuple[Sequence[Way], Effort]], *, server: str
+    book: "_Book", bench: Bench, tables: Sequence[tuple[Sequence[Way], Effort]], *, server: str
 ) -> None:
     for ways, effort in tables:
-        with _part(results, f"{server} server, jobs of {ways[0].calls}, {effort.concurrency} at a time"):
-            results.tables.append(await run_rounds(bench, ways, effort, server=server))
+        with book.part(f"{server} server, jobs of {ways[0].calls}, {effort.concurrency} at a time"):
+            book.results.tables.append(await run_rounds(bench, ways, effort, server=server))
 
 
-async def _grow(results: Results, bench: Bench, scale: Scale) -> None:
-    with _part(results, "many hits on one key"):
+async def _grow(book: "_Book", bench: Bench, scale: Scale) -> None:
+    results = book.results
+    with book.part("many hits on one key"):
         results.past_hits = await growth.past_hits(bench, hits=scale.hits)
     for number in scale.callers:
-        with _part(results, "many callers of one key"):
+        with book.part("many callers of one key"):
             results.callers.append(await growth.callers(bench, number=number, pause=1.0))
     if scale.sizes:
-        with _part(results, "payloads"):
+        with book.part("payloads"):
             results.sizes = await growth.sizes(bench, each=scale.sizes, times=3)
     if scale.keys:
-        with _part(results, "many keys"):
+        with book.part("many keys"):
             results.keys_held = await growth.keys_held(bench, keys=scale.keys, steps=3)
 
 
-@contextmanager
-def _part(results: Results, what: str) -> Generator[None]:
-    print(f"{datetime.now(UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
-    try:
-        yield
-    except (RPCError, RuntimeError, TimeoutError, WorkflowFailureError) as error:
-        results.failed.append(f"{what}: {error!r}")
-        print(f"left out: {error!r}", file=sys.stderr, flush=True)
+@dataclass(frozen=True, kw_only=True)
+class _Book:
+    """Keeps what is found out, part by part, so that a run that is cut short has not been for nothing."""
+
+    results: Results
+    raw: Path
+
+    @contextmanager
+    def part(self, what: str) -> Generator[None]:
+        """Do one part, and write all that is known after it."""
+        print(f"{datetime.now(UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
+        try:
+            yield
+        except (RPCError, RuntimeError, TimeoutError, WorkflowFailureError) as error:
+            self.results.failed.append(f"{what}: {error!r}")
+            print(f"left out: {error!r}", file=sys.stderr, flush=True)
+        _write(self.results, self.raw)
+
+
+def _write(results: Results, raw: Path) -> None:
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    raw.write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
 
 
 async def plot(raw: Path, directory: Path) -> str:
@@ -203,23 +223,22 @@ def main() -> None:
     names = [name for name in str(options.peers).split(",") if name]
     if unknown := set(names) - set(peers.NAMES):
         parser.error(f"no such peers: {', '.join(sorted(unknown))}")
-    results = _read(options.raw) if options.raw else _run(QUICK if options.quick else FULL, names)
     out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
+    results = _read(options.raw) if options.raw else _run(QUICK if options.quick else FULL, names, out)
+    _write(results, out / RAW)
     text = report(results)
     (out / "report.md").write_text(text)
-    (out / "raw.json").write_text(json.dumps(dataclasses.asdict(results), indent=1) + "\n")
-    print(f"\n{text}\nreport: {out / 'report.md'}\nfigures: {out / 'raw.json'}")
+    print(f"\n{text}\nreport: {out / 'report.md'}\nfigures: {out / RAW}")
     if options.plot or options.page or not options.quick:
-        print(asyncio.run(plot(out / "raw.json", out)))
+        print(asyncio.run(plot(out / RAW, out)))
     if options.page:
         refresh(text, out)
         print(f"page: {PAGE}")
 
 
-def _run(scale: Scale, names: Sequence[str]) -> Results:
+def _run(scale: Scale, names: Sequence[str], out: Path) -> Results:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
-        return asyncio.run(run(scale, names, Path(directory)))
+        return asyncio.run(run(scale, names, Path(directory), out))
 
 
 def _read(raw: Path) -> Results:

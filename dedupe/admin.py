@@ -192,20 +192,20 @@ class DedupeKeys:
         record = await self._unless_expired(await ledger.record())
         if isinstance(record, Unknown):
             return None
-        key, caller = await ledger.key_and_caller()
+        origin = await ledger.origin()
         settled = record if isinstance(record, Settled) else None
         execution = record.execution
         return KeyRecord(
-            key=key,
+            key=(await ledger.start()).key,
             workflow_id=key_id,
             state=_state_of(record),
             activity=execution.activity,
             generation=execution.generation,
             idempotency_key=execution.idempotency_key,
             started_at=execution.started_at,
-            started_by=caller,
+            started_by=origin.caller,
             settled_at=settled.settled_at if settled else None,
-            expires_at=settled.expires_at if settled else None,
+            expires_at=_expiry(settled, origin.plan.ttl) if settled else None,
             result_json=_json(settled.outcome.result)
             if settled and isinstance(settled.outcome, Succeeded)
             else None,
@@ -232,6 +232,13 @@ class DedupeKeys:
         if self._skips_time is None:
             self._skips_time = await is_time_skipping(self._client)
         return self._skips_time
+
+
+def _expiry(settled: Settled, ttl: timedelta | None) -> datetime | None:
+    """Return when the record will be dropped: by its timer, or the call's word until there is one."""
+    if settled.expires_at is not None or ttl is None:
+        return settled.expires_at
+    return settled.settled_at + ttl
 
 
 def _state_of(record: Executing | Settled) -> KeyState:

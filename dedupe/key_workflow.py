@@ -43,7 +43,7 @@ from dedupe.messages import (
 )
 from dedupe.outcome import NO_RESULT, RECLAIM, Answer, Failed, Outcome, Succeeded, roll_over, rolled_over
 
-_BATCH = 500
+_BATCH = 100
 """Waiters told by one settle."""
 _LARGEST_ROLLOVER = 1_500_000
 """Bytes of an outcome that still fit, with the rest, into one workflow input."""

@@ -76,14 +76,18 @@ class Ledger:
             return None
         return cls(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint)
 
-    async def key_and_caller(self) -> tuple[str, str]:
-        """Return the key itself, and the workflow id of the job whose call was executed last."""
-        start, _ = await self._start()
+    async def origin(self) -> "Start | Rerun":
+        """Return the message that asked for the last execution."""
         try:
             [message, *_] = await _raw(self._workflow_converter(), self.pages.rerun)
-            return start.key, decode(Rerun, message).caller
+            return decode(Rerun, message)
         except ValueError:  # there is none, or what was sent by hand
-            return start.key, start.caller
+            return await self.start()
+
+    async def start(self) -> Start:
+        """Return the message that began this run."""
+        start, _ = await self._start()
+        return start
 
     async def record(self) -> Record:
         """Return what is recorded.

@@ -114,6 +114,7 @@ async def run(options: argparse.Namespace) -> None:
         _say("ready")
         await stopped.wait()
         _say("draining")
+    _say("drained")
 
 
 def crashes(ledger: Path) -> list[AbstractContextManager[object]]:
