@@ -61,6 +61,7 @@ async def _count(bench: Bench, name: str, job: Job, *, held: bool) -> Count:
     if held:
         works = [works[0]] * _JOBS
         await bench.run(job, works[0])
+    await asyncio.sleep(_SETTLED)
     before = await bench.server.requests()
     await bench.run_all(job, works[1:], concurrency=1)
     await asyncio.sleep(_SETTLED)
