@@ -181,7 +181,7 @@ async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, fai
         assert before is not None
         assert after is not None
         # `before` may have been read in the moment between the event and the workflow's notice of it.
-        assert replace(after, settled_at=before.settled_at) == before
+        assert replace(after, settled_at=before.settled_at, expires_at=before.expires_at) == before
         reused = await ground.call(Call(argument="other", skip_failure=True))
         assert reused == (first.model_copy(update={"reused": True}) if failing else first)
         await ground.assert_hit()
