@@ -193,6 +193,7 @@ class DedupeKeys:
         if isinstance(record, Unknown):
             return None
         origin = await ledger.origin()
+        ttl = origin.plan.ttl
         settled = record if isinstance(record, Settled) else None
         execution = record.execution
         return KeyRecord(
@@ -205,7 +206,7 @@ class DedupeKeys:
             started_at=execution.started_at,
             started_by=origin.caller,
             settled_at=settled.settled_at if settled else None,
-            expires_at=_expiry(settled, origin.plan.ttl) if settled else None,
+            expires_at=settled.settled_at + ttl if settled and ttl is not None else None,
             result_json=_json(settled.outcome.result)
             if settled and isinstance(settled.outcome, Succeeded)
             else None,
@@ -232,13 +233,6 @@ class DedupeKeys:
         if self._skips_time is None:
             self._skips_time = await is_time_skipping(self._client)
         return self._skips_time
-
-
-def _expiry(settled: Settled, ttl: timedelta | None) -> datetime | None:
-    """Return when the record will be dropped: by its timer, or the call's word until there is one."""
-    if settled.expires_at is not None or ttl is None:
-        return settled.expires_at
-    return settled.settled_at + ttl
 
 
 def _state_of(record: Executing | Settled) -> KeyState:

@@ -50,7 +50,7 @@ class Settled:
     outcome: Outcome
     settled_at: datetime
     expires_at: datetime | None
-    """When the record will be dropped; None: never."""
+    """When it stops being a record; None: never, or the open run it was read from sees to that."""
 
 
 Record = Unknown | Executing | Settled

@@ -95,7 +95,10 @@ class _Outbound(WorkflowOutboundInterceptor):
             return self.next.start_activity(input)
         CALL.set(None)
         call = prepare(deduplication, input)
-        return workflow.ActivityHandle(self._carry_out(call, input))
+        handle = workflow.ActivityHandle(self._carry_out(call, input))
+        # A worker that stops drops its workflows as they are; the SDK silences its own handles the same way.
+        setattr(handle, "_log_destroy_pending", False)  # noqa: B010
+        return handle
 
     def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
         deduplication = CALL.get()

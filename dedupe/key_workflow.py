@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -48,6 +48,7 @@ _BATCH = 100
 _LARGEST_ROLLOVER = 1_500_000
 """Bytes of an outcome that still fit, with the rest, into one workflow input."""
 _NOTHING = RawValue(Payload())
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 CALLER_HEADERS: ContextVar[Mapping[str, bytes]] = ContextVar(
     "dedupe-caller-headers", default=MappingProxyType({})
@@ -145,7 +146,7 @@ class KeyWorkflow:
                         if failed.is_definite
                         else execution.idempotency_key,
                         fingerprint=None,
-                        started_at=workflow.now(),
+                        started_at=_now(),
                     )
                 )
             case _:
@@ -189,7 +190,7 @@ class KeyWorkflow:
                     return
                 raise
             outcome = Failed(_failure_of(error))
-        settled_at = workflow.now()
+        settled_at = _now()
         self._record = Settled(
             execution=execution,
             outcome=outcome,
@@ -213,14 +214,14 @@ class KeyWorkflow:
         self._closing = True
         running.cancel()
         cancelled = Failed(_cancellation(execution))
-        self._answer_waiting(Answer(outcome=cancelled, settled_at=workflow.now(), reused=False))
+        self._answer_waiting(Answer(outcome=cancelled, settled_at=_now(), reused=False))
         await self._reply()
 
     async def _hold(self, settled: Settled) -> None:
         """Keep the record until something is asked of it, or its time is over."""
         if self._is_to_roll_over(settled):
             self._roll_over(settled)
-        remaining = None if settled.expires_at is None else settled.expires_at - workflow.now()
+        remaining = None if settled.expires_at is None else settled.expires_at - _now()
         if remaining is not None and remaining <= timedelta(0):
             self._closing = True
             return
@@ -296,7 +297,7 @@ class KeyWorkflow:
             generation=start.generation,
             idempotency_key=start.idempotency_key or _idempotency_key(start.generation),
             fingerprint=None if rollover is None else rollover.fingerprint,
-            started_at=workflow.now() if rollover is None else rollover.started_at,
+            started_at=_now() if rollover is None else rollover.started_at,
         )
         if rollover is None:
             unpack(content)
@@ -312,6 +313,11 @@ class KeyWorkflow:
         if execution.fingerprint is not None:
             return execution
         return replace(execution, fingerprint=fingerprint(unpack(self._arguments)))
+
+
+def _now() -> datetime:
+    """Return the workflow's time, to the microsecond as the ledger reads it; the SDK's own is rounded."""
+    return _EPOCH + timedelta(microseconds=workflow.time_ns() // 1000)
 
 
 def _idempotency_key(generation: int) -> str:

@@ -173,7 +173,7 @@ class Ledger:
             execution=execution,
             outcome=outcome,
             settled_at=settled_at,
-            expires_at=pages.expires_at if ttl is None else settled_at + ttl,
+            expires_at=None if ttl is None else settled_at + ttl,
         )
 
     async def _outcome(self, ended: HistoryEvent, scheduled: HistoryEvent) -> Outcome:

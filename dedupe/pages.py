@@ -35,7 +35,6 @@ class Pages:
     """Its close event."""
     noticed_at: datetime | None = None
     """When the key's workflow took notice of the close event."""
-    expires_at: datetime | None = None
     rerun: list[Payload] = field(default_factory=list[Payload])
     """The last request to execute again."""
     task_started: HistoryEvent | None = None
@@ -78,7 +77,7 @@ def _read_start(pages: Pages, event: HistoryEvent) -> None:
 
 def _read_schedule(pages: Pages, event: HistoryEvent) -> None:
     pages.scheduled = event
-    pages.ended = pages.noticed_at = pages.expires_at = None
+    pages.ended = pages.noticed_at = None
 
 
 def _read_end(pages: Pages, event: HistoryEvent) -> None:
@@ -93,11 +92,6 @@ def _read_task_completion(pages: Pages, event: HistoryEvent) -> None:
     del event  # its time is of no interest: the task knows what was so when it started
     if pages.ended is not None and pages.noticed_at is None and pages.task_started is not None:
         pages.noticed_at = time_of(pages.task_started)
-
-
-def _read_timer(pages: Pages, event: HistoryEvent) -> None:
-    timer = event.timer_started_event_attributes
-    pages.expires_at = time_of(event) + timer.start_to_fire_timeout.ToTimedelta()
 
 
 def _read_signal(pages: Pages, event: HistoryEvent) -> None:
@@ -120,7 +114,6 @@ _READERS: dict[EventType.ValueType, Callable[[Pages, HistoryEvent], None]] = {
     EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED: _read_end,
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: _read_task_start,
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: _read_task_completion,
-    EventType.EVENT_TYPE_TIMER_STARTED: _read_timer,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: _read_signal,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _read_close,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _read_close,

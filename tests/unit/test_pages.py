@@ -60,15 +60,6 @@ def test_recorded_histories_say_how_their_key_ended(
     assert (pages.noticed_at is None) == (pages.ended is None)
 
 
-def test_a_ttl_is_read_from_its_timer() -> None:
-    """The time at which a record expires is the time at which its timer fires."""
-    [path] = HISTORIES.glob("rolled_over.real.key.json")
-    pages = fold(list(load(path).events))
-    assert pages.expires_at is not None
-    assert pages.noticed_at is not None
-    assert abs(pages.expires_at - pages.noticed_at - timedelta(hours=1)) < timedelta(seconds=1)
-
-
 @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.real.key.json")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("gap", [0, 1, 3, 7])
 def test_the_ends_of_a_real_history_never_lie(path: Path, gap: int) -> None:

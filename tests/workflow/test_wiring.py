@@ -1,5 +1,7 @@
 """The plugin on clients and workers; what travels with a call, and what must not."""
 
+import gc
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,6 +49,33 @@ class Plain:
         return await dedupe.execute_activity(
             "effect", key, deduplication_key=key, start_to_close_timeout=timedelta(seconds=5)
         )
+
+
+@workflow.defn
+class Patient:
+    """Calls an activity whose task queue nobody serves."""
+
+    @workflow.run
+    async def run(self) -> Any:
+        """See the class."""
+        return await dedupe.execute_activity(
+            "effect",
+            deduplication_key="key",
+            task_queue="nobody",
+            start_to_close_timeout=timedelta(seconds=5),
+        )
+
+
+async def test_a_worker_stops_quietly_while_calls_wait(
+    real: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that stops drops the jobs it has in memory, and nothing is logged of their waiting calls."""
+    async with real.worker(workflows=[Patient]):
+        job = await real.start(Patient.run)
+        await real.claiming(1, job)
+    gc.collect()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+    await job.terminate()
 
 
 async def test_a_worker_without_the_plugin_fails_closed(ground: Ground) -> None:
