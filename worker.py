@@ -143,8 +143,14 @@ async def serve(settings: Settings) -> int:
     told = asyncio.create_task(stopping.wait())
     await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
-    await worker.shutdown()
-    await running
+    patience = settings.graceful_shutdown_timeout + settings.stop_timeout
+    try:
+        async with asyncio.timeout(patience.total_seconds()):
+            await worker.shutdown()
+            await asyncio.shield(running)
+    except TimeoutError:
+        _log.error("not drained within %s: leaving what was begun to other workers", patience)
+        os._exit(1)
     _log.info("drained: everything that was begun is done or handed back")
     return 0
 

@@ -90,6 +90,8 @@ class Settings(BaseSettings):
     """Workflow tasks at the same time."""
     graceful_shutdown_timeout: Annotated[timedelta, Ge(timedelta(0))] = timedelta(seconds=25)
     """How long running activities get to end, once told to stop; then they are cancelled."""
+    stop_timeout: Annotated[timedelta, Ge(timedelta(0))] = timedelta(seconds=15)
+    """How long after that the process may take to end; then it leaves what does not let go."""
     connect_timeout: Annotated[timedelta, Ge(timedelta(seconds=1))] = timedelta(seconds=10)
     """How long the service gets to answer at the start."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -8,14 +8,18 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 from uuid import uuid4
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
 
-from activities.worker_settings import Settings
+import worker as worker_command
+from activities.worker_settings import Settings, load_settings
 from tests.fakes.resend_server import API_KEY, ResendServer
 from worker import main
 from workflows.onboarding import Onboarded, OnboardingJob
@@ -194,6 +198,42 @@ async def test_a_worker_drains(
     (effect,) = resend.effects
     assert effect.content["id"] == result.message_id
     assert len(resend.requests) == 1
+
+
+async def test_a_worker_that_cannot_drain_leaves(
+    settings: dict[str, str],
+    running_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that something keeps from stopping ends all the same, with an error."""
+    stuck: list[Worker] = []
+
+    async def hang(worker: Worker) -> None:
+        stuck.append(worker)
+        await asyncio.Event().wait()
+
+    def leave(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    told = asyncio.Event()
+    told.set()
+    monkeypatch.setattr(worker_command, "_stop_signal", lambda: told)
+    monkeypatch.setattr(Worker, "shutdown", hang)
+    monkeypatch.setattr(os, "_exit", leave)
+    for name, value in {**settings, "TEMPORAL_ADDRESS": running_server}.items():
+        if name.startswith(("TEMPORAL_", "WORKER_")):
+            monkeypatch.setenv(name, value)
+    patience = timedelta(seconds=0.2)
+    hurried = load_settings().model_copy(
+        update={"graceful_shutdown_timeout": patience, "stop_timeout": patience}
+    )
+    with pytest.raises(SystemExit) as left:
+        await worker_command.serve(hurried)
+    assert left.value.code == 1
+    assert "not drained within 0:00:00.4" in caplog.text
+    monkeypatch.undo()
+    await stuck[0].shutdown()
 
 
 async def test_a_second_signal_ends_a_worker_at_once(

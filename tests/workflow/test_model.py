@@ -8,7 +8,7 @@ executed twice at a time, or again after a success.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -154,7 +154,7 @@ class Play:
         try:
             yield
         finally:
-            await self.worker.aclose()
+            await self.stop_worker()
             await self.ground.close()
 
     async def start_worker(self) -> None:
@@ -163,6 +163,17 @@ class Play:
         effects = self.ground.effects
         effects.effect = self.stage.effect  # type: ignore[method-assign]
         await self.worker.enter_async_context(self.ground.worker())
+
+    async def stop_worker(self) -> None:
+        """Stop the worker in the midst of what it does.
+
+        The SDK fails to stop one in about a hundred, and waits for ever; that one is left behind.
+        """
+        self.stage.lose()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self.worker.aclose()
+        self.stage.lost = False
 
     async def executes(self, name: str) -> None:
         """Let the model begin an execution, and wait until the server has."""
@@ -259,10 +270,7 @@ class Play:
             stale.set_result("an effect that nobody waits for any more")
 
     async def _lose(self) -> None:
-        # The SDK now and then forgets to cancel what executes when its worker stops, and then waits for ever.
-        self.stage.lose()
-        await self.worker.aclose()
-        self.stage.lost = False
+        await self.stop_worker()
         await self.start_worker()
         for name, key in self.keys.items():
             if key.state == "executing":
