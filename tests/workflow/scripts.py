@@ -171,6 +171,21 @@ class OtherScript(_Script):
 
 
 @workflow.defn
+class PacedScript(_Script):
+    """The same, with one pause before each step: that of its first call."""
+
+    @workflow.run
+    async def run(self, steps: list[list[Call]]) -> list[list[Ended]]:
+        """See the class."""
+        ends: list[list[Ended]] = []
+        for step in steps:
+            if step[0].after is not None:
+                await workflow.sleep(step[0].after)
+            ends.append(await self._step([call.model_copy(update={"after": None}) for call in step]))
+        return ends
+
+
+@workflow.defn
 class Parents(_Script):
     """Runs scripts as children, at once."""
 

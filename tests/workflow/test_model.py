@@ -1,4 +1,5 @@
-"""The core against a model of a key: calls, failures, cancellations, forgets and lost workers in any order.
+"""The core against a model of a key: calls, failures, cancellations, forgets, lost workers and repeated
+messages in any order; `test_model_of_time` adds expiries.
 
 The model is a few lines of pure state. Every step is made on the real server and on the model; at the end
 every call must have ended as the model says, with the result of its own key and life, and no key may have
@@ -17,7 +18,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from temporalio import activity
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from dedupe import KeyState, current_execution
@@ -65,7 +68,14 @@ class Lose:
     """The worker stops in the midst of what it does, and another starts."""
 
 
-Step = Ask | End | Leave | Drop | Lose
+@dataclass(frozen=True)
+class Repeat:
+    """All that claims have told a key's workflow is delivered to it once more."""
+
+    key: str
+
+
+Step = Ask | End | Leave | Drop | Lose | Repeat
 ASKS = st.builds(Ask, KEYS, st.booleans())
 ENDS = st.builds(End, KEYS, st.sampled_from(["returns", "fails"]))
 STEPS = st.lists(
@@ -77,6 +87,7 @@ STEPS = st.lists(
         st.builds(Leave, st.integers(0, 3)),
         st.builds(Drop, KEYS, st.booleans()),
         st.just(Lose()),
+        st.builds(Repeat, KEYS),
     ),
     min_size=4,
     max_size=14,
@@ -198,6 +209,8 @@ class Play:
                 await self._drop(name, force=force)
             case Lose():
                 await self._lose()
+            case Repeat(name):
+                await self._repeat(name)
 
     async def _ask(self, name: str, *, skip_failure: bool) -> None:
         key = self.keys[name]
@@ -275,6 +288,16 @@ class Play:
         for name, key in self.keys.items():
             if key.state == "executing":
                 await self.executes(name)
+
+    async def _repeat(self, name: str) -> None:
+        if self.keys[name].state == "unknown":
+            return
+        workflow = self.ground.key_workflow(name)
+        for event in (await workflow.fetch_history()).events:
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+                signal = event.workflow_execution_signaled_event_attributes
+                arguments = [RawValue(payload) for payload in signal.input.payloads]
+                await workflow.signal(signal.signal_name, args=arguments)
 
     async def check(self) -> None:
         """Let all that executes end, and compare."""
