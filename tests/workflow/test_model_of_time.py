@@ -1,7 +1,7 @@
 """The core against a model of a key over time: calls, failures and expiries, months of them in seconds.
 
 The model is a fold over the steps. One job makes them all on the server that skips time; each of its calls
-must end as the model says, and the activity must have executed for the calls that the model says, and no other.
+must end as the model says, and the activity must have executed for just the calls that the model says.
 """
 
 from dataclasses import dataclass
