@@ -29,7 +29,7 @@ from dedupe.interceptor import innermost
 from dedupe.key_workflow import CALLER_HEADERS, KeyWorkflow
 from dedupe.settle import settle
 
-_STICKY_TIMEOUT = timedelta(seconds=1)
+_STICKY_TIMEOUT = timedelta(milliseconds=500)
 """How long a workflow task waits for the process that has the key's workflow cached. After `kill -9` of that
 process the key's next step is late by this much."""
 

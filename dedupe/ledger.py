@@ -234,13 +234,13 @@ async def _ends(client: Client, key_id: str) -> Pages:
         response = await client.workflow_service.get_workflow_execution_history_reverse(
             GetWorkflowExecutionHistoryReverseRequest(
                 namespace=client.namespace,
-                execution=WorkflowExecution(workflow_id=key_id),
+                execution=WorkflowExecution(workflow_id=key_id, run_id=pages.run_id),
                 maximum_page_size=_LAST_PAGE,
             ),
             retry=True,
         )
         pages.apply_last(list(reversed(response.history.events)))
-        if pages.closed_by is not None:
+        if pages.closed_by is not None:  # the next run may hold the key by now
             return await _whole(client, key_id)
     return pages
 

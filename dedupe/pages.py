@@ -24,6 +24,7 @@ class Pages:
 
     last_id: int = 0
     workflow_type: str = ""
+    run_id: str = ""
     first_run_id: str = ""
     """Of this life of the key."""
     started_at: datetime = _NEVER
@@ -70,6 +71,7 @@ class Pages:
 def _read_start(pages: Pages, event: HistoryEvent) -> None:
     started = event.workflow_execution_started_event_attributes
     pages.workflow_type = started.workflow_type.name
+    pages.run_id = started.original_execution_run_id
     pages.first_run_id = started.first_execution_run_id
     pages.started_at = time_of(event)
     pages.input = list(started.input.payloads)

@@ -20,7 +20,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from dedupe import DedupePlugin
+from dedupe.decision import Settled
+from dedupe.ledger import glance
 from dedupe.messages import ATTACH, RERUN
+from dedupe.outcome import Succeeded
 from tests.support import Ground, types, until
 from tests.workflow.scripts import Call, Ended, Script, returned
 
@@ -116,6 +119,30 @@ async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real
         assert await real.call(Call()) == returned("argument")
     assert real.effects.idempotency_keys[3] == real.effects.idempotency_keys[2]
     assert len(set(real.effects.idempotency_keys)) == 3
+
+
+async def test_a_key_that_begins_anew_between_two_pages_is_read_anew(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ends of a long history are those of one run, though the key be forgotten between the reads."""
+    real.effects.then(*[ApplicationError("old", type="Refused", non_retryable=True)] * 3)
+    async with real.worker():
+        for _ in range(4):
+            await real.call()
+        service = real.server.workflow_service
+        read_last = service.get_workflow_execution_history_reverse
+
+        async def begin_anew_first(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            assert await real.keys.forget("key")
+            assert await real.call(Call(argument="new")) == returned("new")
+            return await read_last(*arguments, **options)
+
+        monkeypatch.setattr(service, "get_workflow_execution_history_reverse", begin_anew_first)
+        record = await glance(real.server, real.key_id())
+    assert isinstance(record, Settled)
+    assert isinstance(record.outcome, Succeeded)
+    assert record.outcome.result.data == b'"new"'
 
 
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
