@@ -35,6 +35,7 @@ from benchmarks.rounds import (
     LOCAL_WAY,
     MISS,
     PLAIN_WAY,
+    READING_WAY,
     WRAPPER_HIT,
     WRAPPER_MISS,
     Effort,
@@ -44,7 +45,7 @@ from benchmarks.rounds import (
 )
 from benchmarks.timeline import phases, timeline
 
-_ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, MISS, HIT, WRAPPER_HIT, CHILD_HIT))
+_ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, READING_WAY, HIT, MISS, WRAPPER_HIT, CHILD_HIT))
 
 
 RAW = "raw.json"
@@ -71,7 +72,7 @@ class Scale:
 
 QUICK = Scale(
     lifted=(
-        ((*_ROWS[:2], in_a_row(HIT)), Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
+        (_ROWS[:4], Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
         (CORE, Effort(concurrency=1, jobs=6, rounds=3, budget=10)),
         (CORE, Effort(concurrency=50, jobs=50, rounds=3, budget=20)),
     ),

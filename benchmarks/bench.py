@@ -41,6 +41,8 @@ class Job:
 
 PLAIN = Job(workflow="bench.plain", task_queue=PLAIN_QUEUE)
 LOCAL = Job(workflow="bench.local", task_queue=PLAIN_QUEUE)
+READING = Job(workflow="bench.reading", task_queue=PLAIN_QUEUE)
+APART = Job(workflow="bench.apart", task_queue=PLAIN_QUEUE)
 DEDUPED = Job(workflow="bench.deduped", task_queue=DEDUPED_QUEUE)
 WRAPPER = Job(workflow="bench.wrapped", task_queue=BY_HAND_QUEUE)
 CHILD = Job(workflow="bench.child", task_queue=BY_HAND_QUEUE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import WorkflowHandle
 
 from benchmarks.bench import CHILD, DEDUPED, LOCAL, PLAIN, WRAPPER, Bench, Job, events_of
@@ -26,6 +27,9 @@ class Count:
     workflow_tasks: int
     """Of job and key together."""
     activity_tasks: int
+    job_transitions: int
+    """How often the service wrote the job's state."""
+    key_transitions: int
     job_bytes: int
     key_bytes: int
     requests: dict[str, float]
@@ -71,15 +75,17 @@ async def _count(bench: Bench, name: str, job: Job, *, held: bool) -> Count:
     keys = [] if held or job in {PLAIN, LOCAL} else [key]
     histories = [await events_of(workflow) for workflow in [handle, *keys]]
     kinds = Counter(event.event_type for history in histories for event in history)
-    key_bytes = [await _bytes(workflow) for workflow in keys]
+    job_info, *key_infos = [await _info(workflow) for workflow in [handle, *keys]]
     return Count(
         name=name,
         job_events=len(histories[0]),
         key_events=sum(map(len, histories[1:])),
         workflow_tasks=kinds[EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED],
         activity_tasks=kinds[EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED],
-        job_bytes=await _bytes(handle),
-        key_bytes=sum(key_bytes),
+        job_transitions=job_info.state_transition_count,
+        key_transitions=sum(info.state_transition_count for info in key_infos),
+        job_bytes=job_info.history_size_bytes,
+        key_bytes=sum(info.history_size_bytes for info in key_infos),
         requests={
             kind: sent / (_JOBS - 1)
             for kind, number in sorted(requests.items())
@@ -113,6 +119,5 @@ async def _done(bench: Bench, job: Job, work: Work) -> WorkflowHandle[object, No
     return handle
 
 
-async def _bytes(workflow: WorkflowHandle[object, None]) -> int:
-    described = await workflow.describe()
-    return described.raw_description.workflow_execution_info.history_size_bytes
+async def _info(workflow: WorkflowHandle[object, None]) -> WorkflowExecutionInfo:
+    return (await workflow.describe()).raw_description.workflow_execution_info

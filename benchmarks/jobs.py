@@ -14,6 +14,8 @@ with workflow.unsafe.imports_passed_through():
     from benchmarks.work import Effect, Work
 
 TIMEOUT = timedelta(minutes=5)
+PAGE = 20
+"""Events."""
 
 
 @activity.defn(name="bench.effect")
@@ -48,6 +50,35 @@ class LocalJob:
         """Do the calls."""
         for _ in range(work.calls):
             await workflow.execute_local_activity(effect, work.effect(), start_to_close_timeout=TIMEOUT)
+
+
+@activity.defn(name="bench.read")
+async def read(workflow_id: str) -> None:
+    """Read the first page of a workflow's history, and do nothing with it."""
+    handle = activity.client().get_workflow_handle(workflow_id)
+    await handle.fetch_history_events(page_size=PAGE).fetch_next_page()
+
+
+@workflow.defn(name="bench.reading")
+class ReadingJob:
+    """The floor of whatever asks the server for a record: a local activity that reads one history."""
+
+    @workflow.run
+    async def run(self, work: Work) -> None:
+        """Do the calls; the key is the workflow's id here."""
+        for _ in range(work.calls):
+            await workflow.execute_local_activity(read, work.key, start_to_close_timeout=TIMEOUT)
+
+
+@workflow.defn(name="bench.apart")
+class ApartJob:
+    """The floor of whatever gives a key a workflow: a child with one activity. No lock, no record, no key."""
+
+    @workflow.run
+    async def run(self, work: Work) -> None:
+        """Do the calls."""
+        for _ in range(work.calls):
+            await workflow.execute_child_workflow(PlainJob.run, Work())
 
 
 @workflow.defn(name="bench.deduped")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from benchmarks.bench import CHILD, DEDUPED, LOCAL, PLAIN, WRAPPER, Bench, Job, own_cpu
+from benchmarks.bench import APART, CHILD, DEDUPED, LOCAL, PLAIN, READING, WRAPPER, Bench, Job, own_cpu
 from benchmarks.processes import machine, others
 from benchmarks.work import Work
 
@@ -93,8 +93,24 @@ class Joined(Way):
         return lap
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading(Way):
+    """Jobs that read the history of a held key, as a hit does at the least."""
+
+    async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
+        """Run so many jobs, so many at a time."""
+        key = f"bench-{uuid4()}"
+        await bench.run(DEDUPED, Work(key=key))
+        works = [Work(key=bench.key(key).id, calls=self.calls)] * jobs
+        clock = Clock(bench)
+        times = await bench.run_all(self.job, works, concurrency=concurrency)
+        return clock.lap([seconds / self.calls for seconds in times], calls=jobs * self.calls)
+
+
 PLAIN_WAY = Way(name="plain activity", job=PLAIN)
 LOCAL_WAY = Way(name="local activity", job=LOCAL)
+READING_WAY = Reading(name="local activity that reads", job=READING)
+APART_WAY = Way(name="child with the activity", job=APART)
 MISS = Way(name="miss", job=DEDUPED)
 HIT = Way(name="hit", job=DEDUPED, held=True)
 JOINED = Joined(name="joined", job=DEDUPED)
@@ -103,7 +119,7 @@ WRAPPER_HIT = Way(name="wrapper, hit", job=WRAPPER, held=True)
 CHILD_MISS = Way(name="child, miss", job=CHILD)
 CHILD_HIT = Way(name="child, hit", job=CHILD, held=True)
 
-CORE = (PLAIN_WAY, LOCAL_WAY, MISS, HIT, JOINED)
+CORE = (PLAIN_WAY, APART_WAY, MISS, JOINED, LOCAL_WAY, READING_WAY, HIT)
 BY_HAND = (WRAPPER_MISS, WRAPPER_HIT, CHILD_MISS, CHILD_HIT)
 
 

@@ -14,7 +14,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from benchmarks.by_hand import ByHand, ChildJob, KeyedEffect, WrapperJob
-from benchmarks.jobs import DedupedJob, LocalJob, PlainJob, effect
+from benchmarks.jobs import ApartJob, DedupedJob, LocalJob, PlainJob, ReadingJob, effect, read
 from benchmarks.processes import READY
 from benchmarks.work import BY_HAND_QUEUE, DEDUPED_QUEUE, PLAIN_QUEUE
 from dedupe import DedupePlugin
@@ -36,8 +36,8 @@ async def serve(address: str, *, by_hand_slots: int, sticky_timeout: timedelta) 
         Worker(
             client,
             task_queue=PLAIN_QUEUE,
-            workflows=[PlainJob, LocalJob],
-            activities=[effect],
+            workflows=[PlainJob, LocalJob, ReadingJob, ApartJob],
+            activities=[effect, read],
             sticky_queue_schedule_to_start_timeout=sticky_timeout,
         ),
         Worker(
