@@ -218,14 +218,20 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("build/benchmarks"), help="directory for report, figures and plots"
     )
-    parser.add_argument("--from", dest="raw", type=Path, help="run nothing: report the figures in this file")
+    parser.add_argument(
+        "--from",
+        dest="raw",
+        type=Path,
+        help="report the figures in this file; run nothing, or only the peers",
+    )
     parser.add_argument("--page", action="store_true", help="put the report into docs/performance.md")
     options = parser.parse_args()
     names = [name for name in str(options.peers).split(",") if name]
     if unknown := set(names) - set(peers.NAMES):
         parser.error(f"no such peers: {', '.join(sorted(unknown))}")
     out: Path = options.out
-    results = _read(options.raw) if options.raw else _run(QUICK if options.quick else FULL, names, out)
+    scale = QUICK if options.quick else FULL
+    results = _go_on(options.raw, scale, names) if options.raw else _run(scale, names, out)
     _write(results, out / RAW)
     text = report(results)
     (out / "report.md").write_text(text)
@@ -240,6 +246,18 @@ def main() -> None:
 def _run(scale: Scale, names: Sequence[str], out: Path) -> Results:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
         return asyncio.run(run(scale, names, Path(directory), out))
+
+
+def _go_on(raw: Path, scale: Scale, names: Sequence[str]) -> Results:
+    """Return earlier figures, with new ones of some peers."""
+    results = _read(raw)
+    if names:
+        with tempfile.TemporaryDirectory(prefix="benchmarks-") as directory:
+            others = [peer for peer in results.peers if peer.name not in names]
+            results.peers = others + asyncio.run(
+                peers.run(names, directory=Path(directory), rounds=scale.peer_rounds, jobs=scale.peer_jobs)
+            )
+    return results
 
 
 def _read(raw: Path) -> Results:
