@@ -23,6 +23,7 @@ from benchmarks.bench import Bench, bench
 from benchmarks.counts import count
 from benchmarks.environment import environment
 from benchmarks.faults import crowds, recoveries
+from benchmarks.instructions import instructions
 from benchmarks.page import PAGE, refresh
 from benchmarks.report import report
 from benchmarks.results import Results
@@ -138,6 +139,9 @@ async def run(scale: Scale, names: Sequence[str], directory: Path, out: Path) ->
     if scale.stock:
         async with bench(directory, lifted=False) as stock:
             await _tables(book, stock, scale.stock, server="stock")
+    if scale is FULL:
+        with book.part("instructions"):
+            results.instructions = await instructions()
     if names:
         with book.part(f"peers: {', '.join(names)}"):
             results.peers = await peers.run(

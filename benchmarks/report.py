@@ -13,6 +13,7 @@ def report(results: Results) -> str:
         f"{results.machine}, {results.started}. {_HOW}",
         *(part for table in results.tables for part in (f"### {_capital(table.title)}", _table(table))),
         *_counts(results),
+        *_instructions(results),
         *_phases(results),
         *_growth(results),
         *_faults(results),
@@ -100,6 +101,15 @@ def _counts(results: Results) -> Iterator[str]:
             )
             for count in results.counts
         ],
+    )
+
+
+def _instructions(results: Results) -> Iterator[str]:
+    if not results.instructions:
+        return
+    yield "### Instructions of the Python part, by valgrind"
+    yield _markdown(
+        ("", "instructions"), [(each.part, f"{each.instructions:,}") for each in results.instructions]
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from benchmarks.counts import Count
 from benchmarks.faults import Crowd, Recovery
 from benchmarks.growth import Callers, KeysHeld, Point, Sized
+from benchmarks.instructions import Instructions
 from benchmarks.peers import Peer
 from benchmarks.rounds import Table
 from benchmarks.timeline import Phase, Step
@@ -19,6 +20,7 @@ class Results:
     """When, as ISO 8601."""
     tables: list[Table] = field(default_factory=list[Table])
     counts: list[Count] = field(default_factory=list[Count])
+    instructions: list[Instructions] = field(default_factory=list[Instructions])
     timeline: list[Step] = field(default_factory=list[Step])
     phases: list[Phase] = field(default_factory=list[Phase])
     past_hits: list[Point] = field(default_factory=list[Point])
