@@ -53,7 +53,7 @@ class Pages:
         What missing ones may have overruled counts no longer: every end but a success, and an end whose own
         schedule event is missing.
         """
-        if not events or events[0].event_id <= self.last_id + 1:
+        if events and events[0].event_id <= self.last_id + 1:
             for event in events:
                 if event.event_id > self.last_id:
                     self.apply(event)

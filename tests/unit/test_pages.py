@@ -136,6 +136,12 @@ def history(steps: list[str], noise: list[int]) -> list[HistoryEvent]:
     return events
 
 
+def test_a_history_without_its_end_says_no_failure() -> None:
+    """Where no last events are read at all, a failure may have been superseded, and says nothing."""
+    events = history(["failed", "completed"], [0] * 6)
+    check_ends(fold(events), events, 6, len(events))
+
+
 @given(STEPS, NOISE)
 def test_the_last_execution_counts(steps: list[str], noise: list[int]) -> None:
     """The last schedule event and its own end count, and a failure from the task that took notice of it."""
