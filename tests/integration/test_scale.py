@@ -3,6 +3,7 @@
 import shutil
 import sysconfig
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -94,7 +95,7 @@ async def test_twenty_thousand_hits_leave_a_key_as_it_was(workers: Fleet, table:
         assert different == 1
 
     row = await tally(workers, {"k": answers}, fault="20,000 hits on one key", faults=0)
-    table.add(_of_calls(row, 20_001))
+    table.add(replace(row, calls=20_001))  # with those made inside of other jobs
     expect_sound(row, keys=1)
     assert await workers.history("k") == before
     assert row.attempts == 1
@@ -125,7 +126,7 @@ async def test_twelve_thousand_callers_of_one_executing_key(workers: Fleet, tabl
         faults=0,
         recoveries=[recovery],
     )
-    table.add(_of_calls(row, 12_001))
+    table.add(replace(row, calls=12_001))
     expect_sound(row, keys=1)
     assert different == [1] * 24
     assert row.attempts == 1
@@ -194,19 +195,3 @@ async def test_an_execution_of_days_outlasts_many_wait_slices(tmp_path: Path) ->
     assert closed is not None
     assert timedelta(days=5) <= closed - begun < timedelta(days=10)
     assert max(lengths) <= 15
-
-
-def _of_calls(row: Row, calls: int) -> Row:
-    """Return the row with the calls that were made inside of other jobs."""
-    return Row(
-        fault=row.fault,
-        faults=row.faults,
-        calls=calls,
-        executions=row.executions,
-        attempts=row.attempts,
-        effects=row.effects,
-        successes=row.successes,
-        duplicates=row.duplicates,
-        lost=row.lost,
-        recoveries=row.recoveries,
-    )
