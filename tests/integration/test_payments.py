@@ -97,9 +97,9 @@ async def test_without_idempotency_an_attempt_that_dies_before_its_report_charge
         fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
         replacing(workers, 2),
     ):
-        row = await _charge(workers, *points, fault="provider ignores idempotency keys", since=Stopwatch())
-
-    expect_sound(row, keys=len(points))
+        for point in points:  # one by one: the end of a worker is that of all it executes
+            row = await _charge(workers, point, fault="provider ignores idempotency keys", since=Stopwatch())
+            expect_sound(row, keys=1)
     assert charges(tmp_path) == {
         "before-the-effect": 1,
         "after-the-effect": 2,
