@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from temporalio import activity
 from temporalio.api.enums.v1 import EventType
@@ -92,6 +92,15 @@ STEPS = st.lists(
     min_size=4,
     max_size=14,
 )
+
+TWICE_FAILED: list[Step] = [
+    Ask("a", skip_failure=False),
+    End("a", "fails"),
+    Ask("a", skip_failure=False),
+    End("a", "fails"),
+    Repeat("a"),  # the request to execute again, which has been seen to
+    Ask("a", skip_failure=True),
+]
 
 
 @dataclass
@@ -221,10 +230,10 @@ class Play:
         match key.state:
             case "succeeded":
                 self.expected[number] = returned(f"{name} {key.life}")
-                await job.result()
+                await self._ended(number)
             case "failed" if skip_failure:
                 self.expected[number] = ("reused", name)
-                await job.result()
+                await self._ended(number)
             case "executing":
                 key.waiting[number] = skip_failure
                 await self.ground.claiming(1, job)
@@ -350,6 +359,7 @@ async def play(client: Client, steps: list[Step]) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     derandomize=True,
 )
+@example(steps=TWICE_FAILED)
 @given(STEPS)
 async def test_a_key_does_what_its_model_does(real_client: Client, steps: list[Step]) -> None:
     """Whatever happens to a key, in whatever order, each call gets the answer that the model gives it."""
