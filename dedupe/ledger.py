@@ -6,7 +6,7 @@ its event on. A failure counts from the first workflow task that was completed a
 moment at which the key's workflow itself knows of it; so reader and workflow judge by the same time.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -44,7 +44,7 @@ async def glance(client: Client, key_id: str, *, with_fingerprint: bool = False)
     An answer is an answer. But a key with a long history, since thousands wait for it or it failed again and
     again, is taken for executing if the ends of its history do not say more.
     """
-    pages = await _whole_or_none(_ends(client, key_id))
+    pages = await _current(_ends, client, key_id)
     if pages is None:
         return Unknown()
     return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
@@ -71,7 +71,7 @@ class Ledger:
         Raises:
             RPCError: The service could not be asked.
         """
-        pages = await _whole_or_none(_whole(client, key_id))
+        pages = await _current(_whole, client, key_id)
         if pages is None:
             return None
         return cls(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint)
@@ -245,14 +245,22 @@ async def _ends(client: Client, key_id: str) -> Pages:
     return pages
 
 
-async def _whole_or_none(reading: Awaitable[Pages]) -> Pages | None:
-    """Return the pages; None where the service knows no run."""
+async def _current(
+    read_pages: Callable[[Client, str], Awaitable[Pages]], client: Client, key_id: str
+) -> Pages | None:
+    """Return the pages of the current run; None where the service knows no run.
+
+    A run that continued as new while it was read is no longer the current one.
+    """
     try:
-        return await reading
+        pages = await read_pages(client, key_id)
+        while pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+            pages = await read_pages(client, key_id)
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             return None
         raise
+    return pages
 
 
 async def _raw(converter: DataConverter, payloads: Sequence[Payload]) -> list[Payload]:

@@ -15,8 +15,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from dedupe import DedupePlugin, KeyState
+from dedupe.decision import Settled
 from dedupe.key_server import CallerHeadersInterceptor
 from dedupe.key_workflow import KeyWorkflow
+from dedupe.ledger import glance
 from dedupe.messages import CLAIM, FORGET, SETTLE
 from dedupe.pages import Pages
 from dedupe.settle import settle
@@ -152,6 +154,54 @@ async def short_lived() -> AsyncIterator[Client]:
         yield client
 
 
+async def rolled_over(ground: Ground, first_run: str) -> None:
+    """Wait until the key's workflow has continued as new."""
+
+    async def done() -> bool:
+        return (await ground.key_workflow().describe()).run_id != first_run
+
+    await until(done)
+
+
+async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
+    short_lived: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that continues as new between the service's look at which one is current, and its history's end,
+    is not the record's end.
+    """
+    ground = Ground.on(short_lived, skips_time=False)
+    gate = ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script([Call()] * 3)
+        await ground.effects.seen(1)
+        await ground.attached(2)
+        executing = await ground.keys.get("key")
+        assert executing is not None
+        gate.set()
+        assert await job.result() == [[returned("argument")] * 3]
+        first_run = executing.idempotency_key.removesuffix("-1")
+        await rolled_over(ground, first_run)
+        service = ground.server.workflow_service
+        read_history = service.get_workflow_execution_history
+
+        async def read_the_run_before(request: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            request.execution.run_id = first_run
+            return await read_history(request, **options)
+
+        def race() -> None:
+            monkeypatch.setattr(service, "get_workflow_execution_history", read_the_run_before)
+
+        record = await ground.keys.get("key")
+        assert record is not None
+        race()
+        assert await ground.keys.get("key") == record
+        race()
+        assert isinstance(await glance(ground.server, ground.key_id()), Settled)
+        race()
+        assert await ground.keys.forget("key")
+
+
 @pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
 async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, failing: bool) -> None:
     """A key's workflow that continues as new carries everything on: outcome, times, generation, TTL and
@@ -172,13 +222,7 @@ async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, fai
         before = await ground.keys.get("key")
         assert before is not None
         run = before.idempotency_key.removesuffix("-1")
-
-        async def rolled_over() -> bool:
-            # Whatever wakes it up makes it look whether its history is long.
-            await ground.key_workflow().signal("nothing")
-            return (await ground.key_workflow().describe()).run_id != run
-
-        await until(rolled_over)
+        await rolled_over(ground, run)
         first_run = await ground.server.get_workflow_handle(ground.key_id(), run_id=run).fetch_history()
         pages = Pages()
         for event in first_run.events:
