@@ -33,9 +33,12 @@ _LAST_PAGE = 100
 
 
 async def read(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
-    """Return what is recorded under a key; see `Ledger`."""
-    ledger = await Ledger.open(client, key_id, with_fingerprint=with_fingerprint)
-    return Unknown() if ledger is None else await ledger.record()
+    """Return what is recorded under a key; see `Ledger`.
+
+    Takes three round trips at the most for a key that is executing, though thousands wait for it.
+    """
+    pages = await _current(_enough, client, key_id)
+    return await _record(client, key_id, pages, with_fingerprint=with_fingerprint)
 
 
 async def glance(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
@@ -45,9 +48,7 @@ async def glance(client: Client, key_id: str, *, with_fingerprint: bool = False)
     again, is taken for executing if the ends of its history do not say more.
     """
     pages = await _current(_ends, client, key_id)
-    if pages is None:
-        return Unknown()
-    return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
+    return await _record(client, key_id, pages, with_fingerprint=with_fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +56,22 @@ class Ledger:
     """The history of a key's current run, and how to decode it."""
 
     client: Client
+    """Whose namespace, and whose payload codec, the key is read with."""
     key_id: str
+    """Id of the key's workflow."""
     pages: Pages
     with_fingerprint: bool = False
+    """Whether to fingerprint the recorded arguments."""
 
     @classmethod
-    async def open(cls, client: Client, key_id: str, *, with_fingerprint: bool = False) -> "Ledger | None":
-        """Read the history of a key's current run; None where the service knows no run.
-
-        Args:
-            client: Whose namespace, and whose payload codec, the key is read with.
-            key_id: Id of the key's workflow.
-            with_fingerprint: Whether to fingerprint the recorded arguments.
+    async def open(cls, client: Client, key_id: str) -> "Ledger | None":
+        """Read the whole history of a key's current run; None where the service knows no run.
 
         Raises:
             RPCError: The service could not be asked.
         """
         pages = await _current(_whole, client, key_id)
-        if pages is None:
-            return None
-        return cls(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint)
+        return None if pages is None else cls(client=client, key_id=key_id, pages=pages)
 
     async def origin(self) -> "Start | Rerun":
         """Return the message that asked for the last execution."""
@@ -214,6 +211,12 @@ class Ledger:
         )
 
 
+async def _record(client: Client, key_id: str, pages: Pages | None, *, with_fingerprint: bool) -> Record:
+    if pages is None:
+        return Unknown()
+    return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
+
+
 async def _whole(client: Client, key_id: str) -> Pages:
     pages = Pages()
     async for event in client.get_workflow_handle(key_id).fetch_history_events():
@@ -243,6 +246,18 @@ async def _ends(client: Client, key_id: str) -> Pages:
         if pages.closed_by is not None:  # the next run may hold the key by now
             return await _whole(client, key_id)
     return pages
+
+
+async def _enough(client: Client, key_id: str) -> Pages:
+    """Return the pages at both ends, if they are sure to hold the last execution; all of them otherwise."""
+    pages = await _ends(client, key_id)
+    if pages.is_whole or pages.scheduled is None or pages.ended is not None:
+        return pages
+    description = await client.get_workflow_handle(key_id, run_id=pages.run_id).describe()
+    executing = pages.scheduled.activity_task_scheduled_event_attributes.activity_id
+    if any(each.activity_id == executing for each in description.raw_description.pending_activities):
+        return pages
+    return await _whole(client, key_id)
 
 
 async def _current(

@@ -23,6 +23,8 @@ class Pages:
     """The events of one run that matter, last ones last. Built by `apply`, one event after the other."""
 
     last_id: int = 0
+    is_whole: bool = True
+    """Whether no event is missing between those that were read."""
     workflow_type: str = ""
     run_id: str = ""
     first_run_id: str = ""
@@ -58,13 +60,17 @@ class Pages:
                 if event.event_id > self.last_id:
                     self.apply(event)
             return
+        self.is_whole = False
         if self.ended is not None and self.ended.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
             self.ended = self.noticed_at = None
+        succeeded, noticed_at = self.ended, self.noticed_at
         for event in events:
             self.apply(event)
-        if self.ended is not None and (
-            self.scheduled is None or _scheduled_id(self.ended) != self.scheduled.event_id
-        ):
+        if self.ended is None:
+            return
+        if self.ended is succeeded:
+            self.noticed_at = noticed_at  # a task of the last events is not the first after it
+        elif self.scheduled is None or _scheduled_id(self.ended) != self.scheduled.event_id:
             self.ended = self.noticed_at = None
 
 

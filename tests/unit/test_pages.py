@@ -80,6 +80,7 @@ def check_ends(whole: Pages, events: list[HistoryEvent], first: int, last: int) 
     if pages.ended is not None:
         assert pages.ended == whole.ended
         assert pages.scheduled == whole.scheduled
+        assert pages.noticed_at in {None, whole.noticed_at}
 
 
 # What a key's workflow may go through: it executes, ends, is executed again after a failure.

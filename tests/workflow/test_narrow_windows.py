@@ -20,8 +20,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from dedupe import DedupePlugin
-from dedupe.decision import Settled
-from dedupe.ledger import glance
+from dedupe.decision import Executing, Settled
+from dedupe.ledger import glance, read
 from dedupe.messages import ATTACH, RERUN
 from dedupe.outcome import Succeeded
 from tests.support import Ground, types, until
@@ -143,6 +143,46 @@ async def test_a_key_that_begins_anew_between_two_pages_is_read_anew(
     assert isinstance(record, Settled)
     assert isinstance(record.outcome, Succeeded)
     assert record.outcome.result.data == b'"new"'
+
+
+async def test_a_key_that_many_wait_for_is_read_at_its_ends(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a key executes its long history is not read through, however often; once it is settled, it is
+    where the end may be anywhere.
+    """
+    service = real.server.workflow_service
+    fetch = service.get_workflow_execution_history
+    events = 0
+
+    async def fetch_a_page(request: Any, **options: Any) -> Any:
+        nonlocal events
+        response = await fetch(request, **options)
+        events += len(response.history.events)
+        return response
+
+    async def wait_for_it() -> None:
+        for _ in range(130):
+            await real.key_workflow().signal("of no interest")
+
+    gate = real.effects.close()
+    async with real.worker():
+        job = await real.start_script(Call())
+        await real.effects.seen(1)
+        await wait_for_it()
+        monkeypatch.setattr(service, "get_workflow_execution_history", fetch_a_page)
+        executing = await read(real.server, real.key_id())
+        assert 0 < events < 130
+        gate.set()
+        assert await job.result() == [[returned("argument")]]
+        await wait_for_it()
+        settled = await read(real.server, real.key_id())
+    assert isinstance(executing, Executing)
+    assert isinstance(settled, Settled)
+    assert settled.execution == executing.execution
+    record = await real.keys.get("key")
+    assert record is not None
+    assert settled.settled_at == record.settled_at
 
 
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
