@@ -47,6 +47,7 @@ async def eventually(
     condition: Callable[[], Awaitable[bool]],
     *,
     within: timedelta = timedelta(seconds=30),
+    every: timedelta = timedelta(milliseconds=50),
     what: str = "",
 ) -> None:
     """Return when what `condition` asks somebody for holds.
@@ -58,7 +59,7 @@ async def eventually(
     while not await condition():
         if time.monotonic() > end:
             raise TimeoutError(what or "the condition does not hold")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(every.total_seconds())
 
 
 class Process:

@@ -1,7 +1,9 @@
 """Two things that happen at once, or an answer that nobody expects: each thought of, and baited."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Self
 
 import pytest
@@ -19,10 +21,11 @@ from temporalio.converter import (
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
+import dedupe.settle
 from dedupe import DedupePlugin
 from dedupe.decision import Executing, Settled
 from dedupe.ledger import glance, read
-from dedupe.messages import ATTACH, RERUN
+from dedupe.messages import ATTACH, FORGET, RERUN
 from dedupe.outcome import Succeeded
 from tests.support import Ground, types, until
 from tests.workflow.scripts import Call, Ended, Script, returned
@@ -183,6 +186,47 @@ async def test_a_key_that_many_wait_for_is_read_at_its_ends(
     record = await real.keys.get("key")
     assert record is not None
     assert settled.settled_at == record.settled_at
+
+
+async def test_a_forget_beside_a_completion_is_not_lost(real: Ground) -> None:
+    """A key whose success is recorded can be forgotten, though its workflow hears of the forget first."""
+    async with real.worker(activities=[left_open]):
+        job = await real.start_script(Call(activity="left-open"))
+        await until(lambda: is_left_open(real))
+    await (await left_open_activity(real)).complete("done")
+    forgetting = asyncio.create_task(real.keys.forget("key"))
+    await until(lambda: has_come(real, FORGET))
+    async with real.worker(activities=[left_open]):
+        assert await forgetting
+        assert await job.result() == [[returned("done")]]
+        assert await real.keys.get("key") is None
+        assert await real.call() == returned("argument")
+    await real.replay()
+
+
+async def has_come(ground: Ground, signal: str) -> bool:
+    """Return whether the key's workflow has been sent a signal."""
+    history = await ground.key_workflow().fetch_history()
+    return any(
+        event.workflow_execution_signaled_event_attributes.signal_name == signal for event in history.events
+    )
+
+
+async def test_a_claim_told_too_late_to_claim_again_has_timed_out(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a key is dropped so late that a waiting call has no time left to claim it again, the call times
+    out, and nobody hears of claims.
+    """
+    monkeypatch.setattr(dedupe.settle, "_RECLAIM_DELAY", timedelta(minutes=1))
+    real.effects.close()
+    async with real.worker():
+        job = await real.start_script(Call(schedule_to_close_timeout=timedelta(seconds=20)))
+        await real.effects.seen(1)
+        assert await real.keys.forget("key", force=True)
+        [[ended]] = await job.result()
+    assert (ended.error, ended.type, ended.activity) == ("ActivityError", "SCHEDULE_TO_CLOSE", "effect")
+    await real.replay()
 
 
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
