@@ -65,13 +65,13 @@ async def eventually(
 class Process:
     """One process, with what it prints in a file."""
 
-    def __init__(self, command: Sequence[str], *, log: Path) -> None:
-        """Start `command` in the project's folder, away from the terminal's signals."""
+    def __init__(self, command: Sequence[str], *, log: Path, folder: Path = _ROOT) -> None:
+        """Start `command` in a folder, mostly the project's, away from the terminal's signals."""
         self._log = log
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
                 command,
-                cwd=_ROOT,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -163,8 +163,8 @@ class Fleet:
             await worker.says("ready")
         return started
 
-    def spawn(self, *options: str) -> Process:
-        """Start a worker, and do not wait for it."""
+    def spawn(self, *options: str, sources: Path = _ROOT) -> Process:
+        """Start a worker, of another version's sources if they are given, and do not wait for it."""
         self._started += 1
         worker = Process(
             [
@@ -181,6 +181,7 @@ class Fleet:
                 *options,
             ],
             log=self.folder / f"worker-{self._started}.log",
+            folder=sources,
         )
         self.workers.append(worker)
         return worker

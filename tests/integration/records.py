@@ -28,14 +28,20 @@ class KeyHistory:
 
 
 async def key_history(client: Client, workflow_id: str) -> KeyHistory:
-    """Count the events of a key's workflow. A key that nobody has claimed has none."""
+    """Count the events of a key's workflow, in all runs of the key's life. An unclaimed key has none."""
     kinds: Counter[int] = Counter()
-    try:
-        async for event in client.get_workflow_handle(workflow_id).fetch_history_events():
-            kinds[event.event_type] += 1
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND:
-            raise
+    run_id: str | None = None
+    while run_id != "":
+        handle = client.get_workflow_handle(workflow_id, run_id=run_id)
+        try:
+            async for event in handle.fetch_history_events():
+                kinds[event.event_type] += 1
+                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                    run_id = event.workflow_execution_started_event_attributes.continued_execution_run_id
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            break
     return KeyHistory(
         executions=kinds[EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED],
         successes=kinds[EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED],

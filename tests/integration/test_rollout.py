@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 
 from tests.integration.effects import Moment
 from tests.integration.jobs import Call, Task
-from tests.integration.processes import answers_of, eventually, fleet
+from tests.integration.processes import Fleet, answers_of, eventually, fleet
 from tests.integration.records import stuck
 from tests.integration.table import expect_sound, tally
 
@@ -22,18 +22,47 @@ async def test_another_wire_format_side_by_side(running_server: str, tmp_path: P
     """Workers that leave out optional fields, or send unknown ones, share keys with this version's."""
     async with fleet(running_server, tmp_path) as workers:
         await asyncio.gather(workers.start(), workers.start(f"--wire={other}"))
-        calls = [
-            Call(key=key, task=Task(name=key, work=0.3, failures=index % 2))
-            for index, key in enumerate(_KEYS)
-        ]
-        handles = {call.key: await workers.begin(call, 6) for call in calls}
-        answers = {key: await answers_of(called) for key, called in handles.items()}
-        for call in calls:
-            answers[call.key] += await answers_of(await workers.begin(call, 2))
+        await _share_keys(workers, fault=f"{other} workers beside")
 
-        row = await tally(workers, answers, fault=f"{other} workers beside", faults=0)
-        expect_sound(row, keys=len(_KEYS))
-        assert await stuck(workers.client, map(workers.key_id, answers)) == []
+
+@pytest.mark.torture
+async def test_the_version_before_side_by_side(running_server: str, tmp_path: Path) -> None:
+    """Workers of the sources before the last change of the package share keys with this version's."""
+    before = await _git("log", "--max-count=1", "--skip=1", "--format=%H", "--", "dedupe")
+    sources = tmp_path / "before"
+    await _git("worktree", "add", "--detach", str(sources), before.strip())
+    try:
+        async with fleet(running_server, tmp_path) as workers:
+            await workers.start()
+            await workers.spawn(sources=sources).says("ready")
+            await _share_keys(workers, fault="workers of the version before beside")
+            pids = {entry.pid for entry in workers.effects.entries()}
+            assert pids == {worker.pid for worker in workers.workers}
+    finally:
+        await _git("worktree", "remove", "--force", str(sources))
+
+
+async def _git(*arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        "git", *arguments, cwd=Path(__file__).parent, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+async def _share_keys(workers: Fleet, *, fault: str) -> None:
+    calls = [
+        Call(key=key, task=Task(name=key, work=0.3, failures=index % 2)) for index, key in enumerate(_KEYS)
+    ]
+    handles = {call.key: await workers.begin(call, 6) for call in calls}
+    answers = {key: await answers_of(called) for key, called in handles.items()}
+    for call in calls:
+        answers[call.key] += await answers_of(await workers.begin(call, 2))
+
+    row = await tally(workers, answers, fault=fault, faults=0)
+    expect_sound(row, keys=len(_KEYS))
+    assert await stuck(workers.client, map(workers.key_id, answers)) == []
 
 
 async def test_a_caller_without_the_plugin_fails_closed(running_server: str, tmp_path: Path) -> None:

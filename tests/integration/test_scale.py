@@ -38,7 +38,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[Fleet]:
     """One worker against a dev server of the test's own."""
     async with (
         dev_server(tmp_path, *_UNLIMITED) as server,
-        fleet(server.address, tmp_path, "--wait-slice=60") as started,
+        fleet(server.address, tmp_path, "--wait-slice=600") as started,
     ):
         yield started
 
