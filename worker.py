@@ -70,7 +70,7 @@ async def create_worker(settings: Settings, config: ClientConnectConfig) -> Work
         max_concurrent_workflow_tasks=settings.concurrent_workflow_tasks,
         graceful_shutdown_timeout=settings.graceful_shutdown_timeout,
         # After kill -9 of a worker its jobs' next steps are late by this much; the default is ten seconds.
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+        sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=500),
     )
 
 

@@ -44,7 +44,7 @@ async def test_the_version_before_side_by_side(running_server: str, tmp_path: Pa
 
 async def _git(*arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        "git", *arguments, cwd=Path(__file__).parent, stdout=asyncio.subprocess.PIPE
+        "git", *arguments, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0

@@ -107,7 +107,7 @@ async def run(options: argparse.Namespace) -> None:
         workflows=[] if options.no_jobs else [CallJob, CallsJob, FanJob],
         activities=[effects.effect, payments.pay],
         max_concurrent_activities=options.slots,
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=500),
         graceful_shutdown_timeout=timedelta(seconds=options.grace),
         deployment_config=_deployment(options.deployment, options.version),
     ):
