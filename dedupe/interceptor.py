@@ -158,7 +158,7 @@ class _Outbound(WorkflowOutboundInterceptor):
             StartActivityInput(
                 activity=CLAIM,
                 args=[encode(claim), call.arguments],
-                activity_id=input.activity_id,
+                activity_id=call.claim_id,
                 task_queue=self._settings.claim_task_queue,
                 schedule_to_close_timeout=input.schedule_to_close_timeout,
                 schedule_to_start_timeout=None,

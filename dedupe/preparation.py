@@ -4,6 +4,7 @@ What would otherwise fail a workflow task for ever (options the service refuses,
 encoded) fails the call here, before anything is scheduled.
 """
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -40,6 +41,9 @@ class Call:
     result_type: type | None
     summary: str
     """What the Web UI shows beside the claim."""
+    claim_id: str | None
+    """Activity id of the claim where the job gave one. Answers are sent to it, maybe late, so no other key's
+    call and no plain activity of the job may have the same."""
 
 
 def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
@@ -84,7 +88,15 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
         arguments=pack(arguments),
         result_type=input.ret_type,
         summary=_cut(input.summary or f"{input.activity} · {key}"),
+        claim_id=_claim_id(deduplication, input),
     )
+
+
+def _claim_id(call: Deduplication, input: StartActivityInput) -> str | None:
+    if input.activity_id is None:
+        return None
+    digest = hashlib.sha256(call.scoped.format().encode()).hexdigest()
+    return f"{input.activity_id}~{digest[:16]}"
 
 
 def _reason_against(call: Deduplication, input: StartActivityInput) -> str | None:
@@ -100,7 +112,11 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
             return f"{name} is {timeout}, give a positive one below 100 years"
     if input.schedule_to_close_timeout is None and input.start_to_close_timeout is None:
         return "it has no time-out, give start_to_close_timeout or schedule_to_close_timeout"
-    names = {"activity": input.activity, "task_queue": input.task_queue, "activity_id": input.activity_id}
+    names = {
+        "activity": input.activity,
+        "task_queue": input.task_queue,
+        "activity_id": input.activity_id and _claim_id(call, input),
+    }
     for field, value in names.items():
         if value is not None and not _is_name(value):
             return f"{field} {value[:80]!r} is not a name that the service takes"

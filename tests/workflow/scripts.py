@@ -31,6 +31,7 @@ class Call(BaseModel):
     schedule_to_close_timeout: timedelta | None = None
     attempts: int = 1
     backoff: timedelta = timedelta(milliseconds=10)
+    activity_id: str | None = None
     after: timedelta | None = None
     """How long the job waits before it makes the call."""
     cancel_on: str | None = None
@@ -104,6 +105,7 @@ def _start(call: Call) -> "workflow.ActivityHandle[Any]":
     options: dict[str, Any] = {
         "start_to_close_timeout": call.start_to_close_timeout,
         "schedule_to_close_timeout": call.schedule_to_close_timeout,
+        "activity_id": call.activity_id,
         "retry_policy": RetryPolicy(
             maximum_attempts=call.attempts, initial_interval=call.backoff, backoff_coefficient=1
         ),

@@ -10,6 +10,7 @@ import pytest
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import AsyncActivityHandle
 from temporalio.common import RawValue
 from temporalio.converter import (
     ActivitySerializationContext,
@@ -19,15 +20,16 @@ from temporalio.converter import (
     WorkflowSerializationContext,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 import dedupe.settle
 from dedupe import DedupePlugin
 from dedupe.decision import Executing, Settled
 from dedupe.ledger import glance, read
-from dedupe.messages import ATTACH, FORGET, RERUN
+from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE
 from dedupe.outcome import Succeeded
-from tests.support import Ground, types, until
+from tests.support import Ground, markers, types, until
 from tests.workflow.scripts import Call, Ended, Script, returned
 
 Grounds = Callable[..., Ground]
@@ -41,25 +43,25 @@ async def left_open(argument: Any) -> Any:
     activity.raise_complete_async()
 
 
-async def left_open_activity(ground: Ground) -> Any:
+async def left_open_activity(ground: Ground, key: str = "key") -> Any:
     """Return a handle of the key's open activity, as soon as it is left open."""
-    history = await ground.key_workflow().fetch_history()
+    history = await ground.key_workflow(key).fetch_history()
     [scheduled] = [
         event.activity_task_scheduled_event_attributes
         for event in history.events
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
     ]
     return ground.server.get_async_activity_handle(
-        workflow_id=ground.key_id(), run_id=None, activity_id=scheduled.activity_id
+        workflow_id=ground.key_id(key), run_id=None, activity_id=scheduled.activity_id
     )
 
 
-async def is_left_open(ground: Ground) -> bool:
+async def is_left_open(ground: Ground, key: str = "key") -> bool:
     """Return whether the key's activity has been started."""
-    record = await ground.keys.get("key")
+    record = await ground.keys.get(key)
     if record is None:
         return False
-    description = await ground.key_workflow().describe()
+    description = await ground.key_workflow(key).describe()
     return any(each.attempt == 1 and each.last_started_time.seconds > 0 for each in pending(description))
 
 
@@ -227,6 +229,43 @@ async def test_a_claim_told_too_late_to_claim_again_has_timed_out(
         [[ended]] = await job.result()
     assert (ended.error, ended.type, ended.activity) == ("ActivityError", "SCHEDULE_TO_CLOSE", "effect")
     await real.replay()
+
+
+async def test_a_late_answer_reaches_no_other_call_of_the_same_activity_id(real: Ground) -> None:
+    """A job may name its activities, and use a name again after a time-out; the answer that then comes is one
+    key's, and nothing else's.
+    """
+    gate = real.effects.close()
+    async with real.worker(activities=[left_open]):
+        job = await real.start_script(
+            Call(key="key", activity_id="x", schedule_to_close_timeout=timedelta(seconds=3)),
+            Call(key="other", activity_id="x", activity="left-open"),
+            Call(key=None, activity_id="x", activity="left-open"),
+        )
+        await until(lambda: is_left_open(real, "other"))
+        gate.set()
+        await until(lambda: is_settled(real))
+        await (await left_open_activity(real, "other")).complete("other")
+        plain = real.server.get_async_activity_handle(workflow_id=job.id, run_id=None, activity_id="x")
+        await until(lambda: completed(plain, "plain"))
+        [[first], [other], [last]] = await job.result()
+    assert (first.error, first.type) == ("ActivityError", "SCHEDULE_TO_CLOSE")
+    assert (other, last) == (returned("other"), returned("plain"))
+    await real.replay()
+
+
+async def is_settled(ground: Ground) -> bool:
+    """Return whether the key is settled, and all that waited for it were told."""
+    return SETTLE in markers(await ground.key_workflow().fetch_history())
+
+
+async def completed(activity: AsyncActivityHandle, result: str) -> bool:
+    """Complete an activity as soon as it is there."""
+    try:
+        await activity.complete(result)
+    except RPCError:
+        return False
+    return True
 
 
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
