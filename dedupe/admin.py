@@ -19,7 +19,7 @@ from temporalio.exceptions import FailureError
 from dedupe.decision import Executing, Record, Settled, Unknown
 from dedupe.errors import InvalidDeduplicationKeyError, KeyExecutingError, KeyNotForgottenError
 from dedupe.key_handle import KeyHandle, Signalled
-from dedupe.keys import Keyspace, Scope, prefix_of
+from dedupe.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
 from dedupe.ledger import Ledger
 from dedupe.messages import KEY_WORKFLOW, Forget, Plan, Start
 from dedupe.outcome import Failed, Succeeded
@@ -121,13 +121,16 @@ class DedupeKeys:
         if prefix and self._keyspace.key_secret is not None:
             raise InvalidDeduplicationKeyError(reason="with a key_secret there are no prefixes to list by")
         owner = self._keyspace.owner(scope, job=job)
-        ids = prefix_of(scope, owner, key_prefix=prefix)
+        ids = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
         query = (
             f"WorkflowType='{KEY_WORKFLOW}' AND ExecutionStatus='Running' AND WorkflowId STARTS_WITH '{ids}'"
         )
         async for execution in self._client.list_workflows(query):
             record = await self._get(execution.id)
-            if record is not None:
+            if record is None or not record.key.startswith(prefix):
+                continue
+            # The ids of others may begin alike, since long ones are cut; some stores take "a" for "A", too.
+            if ScopedKey(scope=scope, owner=owner, key=record.key).format() == execution.id:
                 yield record
 
     async def forget(

@@ -51,8 +51,8 @@ def peeked(question: Question, record: Record) -> RawValue:
             return RawValue(payload) if payload.ByteSize() <= _LARGEST_PEEK else encode(Sighting())
         case Wait():
             return encode(Sighting(executing=True, turn=_turn_of(record)))
-        case Execute() if isinstance(record, Unknown):
-            return encode(Sighting(unknown=True, idempotency_key=record.idempotency_key))
+        case Execute() if isinstance(record, Unknown) and record.idempotency_key is None:
+            return encode(Sighting(unknown=True))
         case Execute() | Refuse():
             return encode(Sighting())
         case _ as never:
@@ -154,9 +154,14 @@ class Claims:
         raise waiting(claim.question.key)
 
     async def _take_at_sight(self, claim: Claim, sighting: Sighting) -> bool:
-        """Act on what the peek saw, without another look. Return whether the claim is now waiting."""
+        """Act on what the peek saw, without another look. Return whether the claim is now waiting.
+
+        The peek may be old by now. What has been executed since, and cut off, shows in a closed run.
+        """
         if sighting.unknown:
-            return await self._start(claim, idempotency_key=sighting.idempotency_key)
+            return await self._start(
+                claim, idempotency_key=None, reuse=WorkflowIDReusePolicy.REJECT_DUPLICATE
+            )
         return sighting.executing and await self._attach(claim, turn=sighting.turn)
 
     async def _join(self, claim: Claim, record: Record) -> bool:
@@ -180,9 +185,15 @@ class Claims:
             case _ as never:
                 assert_never(never)
 
-    async def _start(self, claim: Claim, *, idempotency_key: str | None) -> bool:
+    async def _start(
+        self,
+        claim: Claim,
+        *,
+        idempotency_key: str | None,
+        reuse: WorkflowIDReusePolicy = WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+    ) -> bool:
         start = claim.start(idempotency_key=idempotency_key)
-        if await start_key(claim, start, task_queue=self.task_queue):
+        if await start_key(claim, start, task_queue=self.task_queue, reuse=reuse):
             return True
         return await self._attach(claim, turn="at start")
 

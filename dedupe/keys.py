@@ -23,6 +23,9 @@ MAX_KEY_LENGTH = 2_048
 MAX_ID_LENGTH = 255
 """Longest workflow id, in bytes: what many SQL set-ups of a Temporal service store."""
 
+SHORTENED_HEAD = MAX_ID_LENGTH - 65
+"""Bytes that are left of an id too long, in front of `~` and a SHA-256 in hex."""
+
 _SHORTENED = "~"
 _KEY_SAFE = ":/@+=,"
 _OWNER_SAFE = "@+=,"
@@ -62,7 +65,7 @@ class ScopedKey:
         if len(whole) <= MAX_ID_LENGTH:
             return whole
         digest = hashlib.sha256(whole.encode("ascii")).hexdigest()
-        return f"{whole[: MAX_ID_LENGTH - len(digest) - 1]}{_SHORTENED}{digest}"
+        return f"{whole[:SHORTENED_HEAD]}{_SHORTENED}{digest}"
 
     @classmethod
     def parse(cls, workflow_id: str) -> "ScopedKey":

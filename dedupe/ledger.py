@@ -234,18 +234,29 @@ async def _ends(client: Client, key_id: str) -> Pages:
     if history.next_page_token and pages.scheduled is None:
         return await _whole(client, key_id)
     if history.next_page_token:
+        last = await _last_events(client, key_id, run_id=pages.run_id)
+        pages.apply_last(last)
+        if not last or pages.closed_by is not None:  # the next run may hold the key by now
+            return await _whole(client, key_id)
+    return pages
+
+
+async def _last_events(client: Client, key_id: str, *, run_id: str) -> list[HistoryEvent]:
+    """Return the last events of one run. None are left of a run that is deleted, or was reset long ago."""
+    try:
         response = await client.workflow_service.get_workflow_execution_history_reverse(
             GetWorkflowExecutionHistoryReverseRequest(
                 namespace=client.namespace,
-                execution=WorkflowExecution(workflow_id=key_id, run_id=pages.run_id),
+                execution=WorkflowExecution(workflow_id=key_id, run_id=run_id),
                 maximum_page_size=_LAST_PAGE,
             ),
             retry=True,
         )
-        pages.apply_last(list(reversed(response.history.events)))
-        if pages.closed_by is not None:  # the next run may hold the key by now
-            return await _whole(client, key_id)
-    return pages
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return []
+        raise
+    return list(reversed(response.history.events))
 
 
 async def _enough(client: Client, key_id: str) -> Pages:

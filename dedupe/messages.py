@@ -94,8 +94,7 @@ class Sighting(Message):
     turn: str = ""
     """Which execution it is; with `executing`."""
     unknown: bool = False
-    idempotency_key: str | None = None
-    """Of an execution that was cut off, so that its effect may have happened; with `unknown`."""
+    """Nothing was ever recorded, as far as the service knew."""
 
 
 class ClaimInput(Message):

@@ -59,7 +59,7 @@ MESSAGES: list[Message] = [
     Plan(task_queue="jobs"),
     WAITER,
     QUESTION,
-    Sighting(executing=True, unknown=False, idempotency_key="i"),
+    Sighting(executing=True, unknown=False, turn="i/1"),
     FailureMessage(failure={"message": "m"}, failed_at=NOW, reused=True),
     ROLLOVER,
     Start(

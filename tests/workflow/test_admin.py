@@ -176,6 +176,20 @@ async def test_keys_are_listed_by_prefix_and_scope(real: Ground) -> None:
         assert [record.key async for record in real.keys.list(prefix="c")] == []
 
 
+async def test_long_keys_are_listed_and_others_of_the_same_spelling_are_not(real: Ground) -> None:
+    """A prefix may be longer than what is left of a long id, and upper case is another key."""
+    long, prefix = "a" * 300, "a" * 200
+    async with real.worker():
+        await real.script([Call(key=long), Call(key=long.upper()), Call(key=f"{'a' * 190}{'b' * 110}")])
+
+        async def listed() -> bool:
+            return len([record async for record in real.keys.list()]) == 3
+
+        await until(listed)
+        assert [record.key async for record in real.keys.list(prefix=prefix)] == [long]
+        assert [record.key async for record in real.keys.list(prefix="A")] == [long.upper()]
+
+
 async def test_keys_that_are_hidden_have_no_prefix(real_grounds: Callable[..., Ground]) -> None:
     """With a key_secret, records are got by the real key and hold its HMAC; prefixes are refused."""
     ground = real_grounds(key_secret="secret")  # noqa: S106 - a test's secret

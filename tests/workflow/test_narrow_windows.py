@@ -20,14 +20,15 @@ from temporalio.converter import (
     WorkflowSerializationContext,
 )
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 import dedupe.settle
 from dedupe import DedupePlugin
+from dedupe.claim import Claim, Claims
 from dedupe.decision import Executing, Settled
 from dedupe.ledger import glance, read
-from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE
+from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE, Sighting
 from dedupe.outcome import Succeeded
 from tests.support import Ground, markers, types, until
 from tests.workflow.scripts import Call, Ended, Script, returned
@@ -266,6 +267,81 @@ async def completed(activity: AsyncActivityHandle, result: str) -> bool:
     except RPCError:
         return False
     return True
+
+
+def hold_the_first_claim(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Keep the first claim from looking at its key. Return what says that it is held, and what lets it go."""
+    held, released = asyncio.Event(), asyncio.Event()
+    claim_key = Claims.claim
+
+    async def claim_late(claims: Claims, claim: Claim, sighting: Sighting) -> Payload:
+        if not held.is_set():
+            held.set()
+            await released.wait()
+        return await claim_key(claims, claim, sighting)
+
+    monkeypatch.setattr(Claims, "claim", claim_late)
+    return held, released
+
+
+async def test_a_late_claim_learns_of_an_execution_that_was_cut_off(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim whose peek saw an unknown key takes up the idempotency key of what was executed meanwhile."""
+    held, released = hold_the_first_claim(monkeypatch)
+    real.effects.close()
+    async with real.worker():
+        late = await real.start_script(Call())
+        await held.wait()
+        cut_off = await real.start_script(Call())
+        await real.effects.seen(1)
+        await cut_off.terminate()
+        await real.key_workflow().terminate()
+        real.effects.gate = None
+        released.set()
+        assert await late.result() == [[returned("argument")]]
+    first, second = real.effects.idempotency_keys
+    assert first == second
+
+
+async def test_a_late_claim_keeps_no_idempotency_key_of_a_life_before(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim whose peek saw an execution cut off does not go on with it if the key was forgotten since."""
+    async with real.worker():
+        await real.call()
+        await real.key_workflow().terminate()
+        held, released = hold_the_first_claim(monkeypatch)
+        late = await real.start_script(Call())
+        await held.wait()
+        await real.call()
+        assert await real.keys.forget("key")
+        released.set()
+        assert await late.result() == [[returned("argument")]]
+    first, second, third = real.effects.idempotency_keys
+    assert first == second != third
+
+
+async def test_a_key_that_was_reset_is_read_when_its_base_run_is_gone(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key's workflow that was reset names the run before in its history, of which the service knows nothing
+    any more after the retention; its record is still there.
+    """
+    real.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
+
+    async def refuse(*arguments: Any, **options: Any) -> Any:
+        del arguments, options
+        raise RPCError("no such run", RPCStatusCode.NOT_FOUND, b"")
+
+    async with real.worker():
+        await real.call()
+        for _ in range(130):
+            await real.key_workflow().signal("of no interest")
+        monkeypatch.setattr(real.server.workflow_service, "get_workflow_execution_history_reverse", refuse)
+        assert isinstance(await read(real.server, real.key_id()), Settled)
+        assert isinstance(await glance(real.server, real.key_id()), Settled)
+        assert await real.keys.forget("key")
 
 
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
