@@ -5,7 +5,6 @@ service drops the second of two equal ones.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum, auto
 from uuid import NAMESPACE_OID, uuid5
 
@@ -23,9 +22,6 @@ from dedupe.messages import ATTACH, FORGET, KEY_WORKFLOW, RERUN, Attach, Forget,
 
 _LONGEST_SUMMARY = 200
 """Characters; the service takes 400 bytes."""
-_TASK_TIMEOUT = timedelta(seconds=3)
-"""How long the service waits for a process that took a workflow task of a key. Such tasks take milliseconds;
-after `kill -9` inside of one, the key's next step is late by this much, which is ten seconds by default."""
 
 
 class Signalled(Enum):
@@ -77,7 +73,6 @@ class KeyHandle:
                 task_queue=task_queue,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 id_reuse_policy=reuse,
-                task_timeout=_TASK_TIMEOUT,
                 request_eager_start=True,
                 static_summary=f"{start.activity} · {start.key}"[:_LONGEST_SUMMARY],
             )

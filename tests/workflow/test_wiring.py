@@ -350,15 +350,6 @@ async def test_two_workers_with_the_plugin_on_client_and_worker_do_not_clash(rea
             assert await real.call() == returned("argument")
 
 
-async def test_a_key_does_not_wait_for_a_dead_worker_as_long_as_a_job(real: Ground) -> None:
-    """Of a key's workflow task, which takes milliseconds, a worker that died inside it is missed soon."""
-    async with real.worker():
-        await real.call()
-    [started, *_] = (await real.key_workflow().fetch_history()).events
-    attributes = started.workflow_execution_started_event_attributes
-    assert attributes.workflow_task_timeout.ToTimedelta() == timedelta(seconds=3)
-
-
 async def test_a_plain_client_can_start_jobs(real: Ground) -> None:
     """Whoever starts the job needs no plugin."""
     plain = with_plugins(real.server)
