@@ -115,6 +115,7 @@ async def _claim(client: Client) -> Callable[[], Coroutine[Any, Any, None]]:
             waiter=_WAITER,
             asked_at=_NOW,
             attempt=1,
+            slice=timedelta(minutes=1),
         )
         encode(made.start(idempotency_key=None))
 

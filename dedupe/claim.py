@@ -7,6 +7,7 @@ slice, reads the record and answers itself. Invariant: whatever a claim believes
 begins an execution.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
@@ -41,6 +42,9 @@ _ROUNDS = 10
 """How often a claim looks again at a key whose runs come and go, before it backs off."""
 _PATIENCE = 10
 """Attempts, about a minute of them, until a record that cannot be decoded is an error."""
+_LAST_LOOKS = 5
+"""Looks at it that the last attempt takes; those before may have waited only, with nothing wrong."""
+_LOOK_AGAIN = timedelta(seconds=3)
 
 
 def peeked(question: Question, record: Record) -> RawValue:
@@ -71,6 +75,8 @@ class Claim:
     asked_at: datetime
     """Server time at which the claim was first scheduled."""
     attempt: int
+    slice: timedelta
+    """How long an attempt may take."""
 
     @classmethod
     def of(cls, question: Question, plan: Plan, arguments: Payload) -> "Claim":
@@ -90,6 +96,7 @@ class Claim:
             ),
             asked_at=info.scheduled_time,
             attempt=info.attempt,
+            slice=info.start_to_close_timeout or _LOOK_AGAIN,
         )
 
     async def read(self) -> Record:
@@ -98,14 +105,19 @@ class Claim:
         Raises:
             UnreadableRecordError: It could not be decoded, attempt after attempt.
         """
-        try:
-            return await self.key.read(with_fingerprint=self.question.fingerprint is not None)
-        except (RPCError, DedupeError):
-            raise
-        except Exception as error:
-            if self.attempt < _PATIENCE:
+        looks = 0
+        while True:
+            looks += 1
+            try:
+                return await self.key.read(with_fingerprint=self.question.fingerprint is not None)
+            except (RPCError, DedupeError):
                 raise
-            raise UnreadableRecordError(key=self.question.key, reason=type(error).__name__) from error
+            except Exception as error:
+                if self.attempt < _PATIENCE:
+                    raise
+                if looks == _LAST_LOOKS:
+                    raise UnreadableRecordError(key=self.question.key, reason=type(error).__name__) from error
+            await asyncio.sleep(min(_LOOK_AGAIN, self.slice / 10).total_seconds())
 
     def decide(self, record: Record) -> Decision:
         """Return what this claim gets from `record`."""

@@ -78,6 +78,7 @@ class KeyWorkflow:
             message = f"{KEY_WORKFLOW} is started by deduplicated calls only; its input cannot be read"
             raise ApplicationError(message, non_retryable=True) from error
         self._plan = self._start.plan
+        self._caller = self._start.caller
         self._arguments = content.payload
         self._waiting = dict.fromkeys(self._start.waiters)
         self._replies: list[tuple[Waiter, Payload]] = []
@@ -136,6 +137,7 @@ class KeyWorkflow:
             ):
                 unpack(arguments)
                 self._plan = rerun.plan
+                self._caller = rerun.caller
                 self._arguments = arguments
                 generation = execution.generation + 1
                 self._record = Executing(
@@ -275,6 +277,7 @@ class KeyWorkflow:
         start = self._start.model_copy(
             update={
                 "plan": self._plan,
+                "caller": self._caller,
                 "waiters": (),
                 "generation": execution.generation,
                 "idempotency_key": execution.idempotency_key,

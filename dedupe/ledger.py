@@ -106,10 +106,10 @@ class Ledger:
         if start.forgotten:
             return Unknown()
         if pages.closed_by is not None:
-            return await self._closed(start)
+            return await self._closed(start, content)
         return self._not_yet_scheduled(start, content)
 
-    async def _closed(self, start: Start) -> Record:
+    async def _closed(self, start: Start, content: Payload) -> Record:
         pages = self.pages
         if start.closes_when_settled and pages.scheduled is not None:
             record = await self._record_of(pages.scheduled, ttl=start.plan.ttl)
@@ -119,7 +119,11 @@ class Ledger:
             return Unknown()
         # Ended from outside: the last effect may have happened, unless the activity said that it did not.
         if pages.scheduled is None:
-            return Unknown(idempotency_key=start.idempotency_key)
+            match self._not_yet_scheduled(start, content):
+                case Settled(outcome=Failed(is_definite=True)):
+                    return Unknown()
+                case _:
+                    return Unknown(idempotency_key=start.idempotency_key)
         if pages.ended is not None and is_definite(pages.ended):
             return Unknown()
         attributes = pages.scheduled.activity_task_scheduled_event_attributes

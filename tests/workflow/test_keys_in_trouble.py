@@ -202,6 +202,32 @@ async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
         assert await ground.keys.forget("key")
 
 
+async def test_a_failure_that_rolled_over_says_who_began_it_and_that_it_was_final(
+    short_lived: Client,
+) -> None:
+    """Of a key that was executed again and continued as new, the last call counts. Where an operator ends it,
+    the failure that its activity called final lends the next execution no idempotency key.
+    """
+    ground = Ground.on(short_lived, skips_time=False)
+    ground.effects.then(*[ApplicationError("no", non_retryable=True)] * 2)
+    async with ground.worker():
+        for attempts in (1, 2):
+            gate = ground.effects.close()
+            job = await ground.start_script([Call(skip_failure=attempts == 1)] * 3)
+            await ground.effects.seen(attempts)
+            run = (await ground.key_workflow().describe()).run_id
+            await ground.attached(2 * attempts)
+            gate.set()
+            await job.result()
+            await rolled_over(ground, run or "")
+        record = await ground.keys.get("key")
+        assert record is not None
+        assert (record.generation, record.started_by) == (2, ground.jobs[-1].id)
+        await ground.key_workflow().terminate()
+        assert await ground.call() == returned("argument")
+    assert len(set(ground.effects.idempotency_keys)) == 3
+
+
 @pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
 async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, failing: bool) -> None:
     """A key's workflow that continues as new carries everything on: outcome, times, generation, TTL and
