@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def claim(*, attempt: int) -> Claim:
     """Return a claim that looks again at once."""
     return Claim(
-        key=KeyHandle(client=cast("Client", None), key_id="id"),
+        key=KeyHandle(client=cast("Client", object()), key_id="id"),
         question=Question(key_id="id", key="key", activity="effect", called_at=NOW),
         plan=Plan(task_queue="queue"),
         arguments=Payload(),
