@@ -27,7 +27,7 @@ from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
 from tests.workflow.scripts import Call, Ended, OtherScript, Parents, Script
 
 PROJECT = "web"
-LONG = timedelta(seconds=30)
+LONG = timedelta(seconds=90)
 """How long a test waits for what must come."""
 
 _NO_ARGUMENT: Any = object()
