@@ -27,8 +27,10 @@ from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
 from tests.workflow.scripts import Call, Ended, OtherScript, Parents, Script
 
 PROJECT = "web"
-LONG = timedelta(seconds=90)
+LONG = timedelta(seconds=30)
 """How long a test waits for what must come."""
+_LONG_UNCACHED = timedelta(seconds=90)
+"""The same where no workflow is cached: there the SDK loses tasks with local activities, ten seconds each."""
 
 _NO_ARGUMENT: Any = object()
 
@@ -242,6 +244,10 @@ class Ground:
         return Ground.on(self.server, skips_time=self.skips_time, **{**shared, **settings})
 
     @property
+    def _patience(self) -> timedelta:
+        return LONG if self.max_cached_workflows else _LONG_UNCACHED
+
+    @property
     def keys(self) -> DedupeKeys:
         """The keys of this ground."""
         return DedupeKeys(
@@ -302,7 +308,7 @@ class Ground:
     async def run(self, job: Any, argument: Any = _NO_ARGUMENT, **options: Any) -> Any:
         """Run a job, and return its result."""
         handle = await self.start(job, argument, **options)
-        async with asyncio.timeout(LONG.total_seconds()):
+        async with asyncio.timeout(self._patience.total_seconds()):
             return await handle.result()
 
     async def start_script(self, *steps: Sequence[Call] | Call, job: Any = Script.run) -> Any:
@@ -312,7 +318,7 @@ class Ground:
     async def script(self, *steps: Sequence[Call] | Call, job: Any = Script.run) -> list[list[Ended]]:
         """Run a job that makes these calls: those of one step at once, one step after the other."""
         handle = await self.start_script(*steps, job=job)
-        async with asyncio.timeout(LONG.total_seconds()):
+        async with asyncio.timeout(self._patience.total_seconds()):
             ends: list[list[Ended]] = await handle.result()
         return ends
 
