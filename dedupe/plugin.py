@@ -29,6 +29,7 @@ from dedupe.key_server import CallerHeadersInterceptor, serving
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK, ClaimInput, Question, decode
+from dedupe.takeover import TakeoverInterceptor
 from dedupe.timeskipping import TimeSkippingClaims, is_time_skipping, unless_expired
 
 DEFAULT_TASK_QUEUE = "dedupe"
@@ -105,6 +106,7 @@ class DedupePlugin(SimplePlugin):
                 client.data_converter,
                 claim_task_queue=self.task_queue if config.get("no_remote_activities") else None,
             ),
+            TakeoverInterceptor(client),
         ]
         config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config

@@ -215,11 +215,17 @@ class Fleet:
         )
 
     async def inside(self, call: Call, *, waiting: int) -> Process:
-        """Return the worker that is paused inside the call's effect, when `waiting` others wait for it."""
+        """Return the worker that is paused inside the call's effect, when `waiting` others wait for it.
+
+        The key's workflow knows of them then: no workflow task of it is open.
+        """
         await until(lambda: bool(self.effects.entries(Moment.PAUSED, name=call.key)), what="no pause")
 
         async def all_wait() -> bool:
-            return (await self.history(call.key)).signals >= waiting
+            if (await self.history(call.key)).signals < waiting:
+                return False
+            key = await self.client.get_workflow_handle(self.key_id(call.key)).describe()
+            return not key.raw_description.HasField("pending_workflow_task")
 
         await eventually(all_wait, what="not all of them wait")
         pid = self.effects.entries(Moment.PAUSED, name=call.key)[-1].pid

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from tests.integration.effects import Moment
 from tests.integration.jobs import Call, Task
@@ -56,6 +57,36 @@ async def test_a_worker_killed_inside_the_effect(
     assert row.effects == (2 if point == "after the effect" else 1)
     assert answers[0]["attempt"] == 2
     assert await stuck(workers.client, [workers.key_id("k")]) == []
+
+
+async def test_nobody_waits_for_the_process_that_was_killed(workers: Fleet, table: Table) -> None:
+    """The next attempt takes the tasks of the key, and of the jobs that wait, away from the dead process.
+
+    With the SDK's own sticky time-out of ten seconds, and a wait slice in which no claim looks for itself.
+    """
+    await workers.start("--sticky=10", "--wait-slice=60")
+    call = Call(key="k", task=Task(name="k", pause="before the effect"))
+    handles = await workers.begin(call, 10)
+    inside = await workers.inside(call, waiting=9)
+
+    inside.kill()
+    watch = Stopwatch()
+    workers.spawn("--sticky=10", "--wait-slice=60")
+    answers = await answers_of(handles)
+
+    row = await tally(
+        workers,
+        {"k": answers},
+        fault="the same, jobs with the SDK's own sticky time-out",
+        faults=1,
+        recoveries=[watch.elapsed],
+    )
+    table.add(row)
+    expect_sound(row, keys=1)
+    for workflow_id in [workers.key_id("k"), *(handle.id for handle in handles)]:
+        history = await workers.client.get_workflow_handle(workflow_id).fetch_history()
+        types = [event.event_type for event in history.events]
+        assert EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT not in types, workflow_id
 
 
 async def test_a_worker_frozen_past_its_heartbeat_and_woken(workers: Fleet, table: Table) -> None:

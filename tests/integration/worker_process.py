@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--project", default="web")
     parser.add_argument("--key-queue", default="dedupe", help="task queue of the keys' workflows")
     parser.add_argument("--wait-slice", type=float, default=3, help="seconds")
+    parser.add_argument("--sticky", type=float, default=0.5, help="seconds; the SDK's default is 10")
     parser.add_argument("--cached-keys", type=int, default=500)
     parser.add_argument("--slots", type=int, default=100, help="activities at the same time")
     parser.add_argument("--grace", type=float, default=20, help="seconds that activities have after SIGTERM")
@@ -107,7 +108,7 @@ async def run(options: argparse.Namespace) -> None:
         workflows=[] if options.no_jobs else [CallJob, CallsJob, FanJob],
         activities=[effects.effect, payments.pay],
         max_concurrent_activities=options.slots,
-        sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=500),
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=options.sticky),
         graceful_shutdown_timeout=timedelta(seconds=options.grace),
         deployment_config=_deployment(options.deployment, options.version),
     ):

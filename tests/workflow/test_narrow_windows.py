@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from temporalio import activity
@@ -12,13 +12,6 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import AsyncActivityHandle
 from temporalio.common import RawValue
-from temporalio.converter import (
-    ActivitySerializationContext,
-    PayloadCodec,
-    SerializationContext,
-    WithSerializationContext,
-    WorkflowSerializationContext,
-)
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
@@ -31,10 +24,10 @@ from dedupe.ledger import glance, read
 from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE, Sighting
 from dedupe.outcome import Succeeded
 from tests.support import Ground, markers, types, until
+from tests.workflow.codecs import Bound
 from tests.workflow.scripts import Call, Ended, Script, returned
 
 Grounds = Callable[..., Ground]
-NOBODY = "nobody"
 
 
 @activity.defn(name="left-open")
@@ -388,32 +381,6 @@ async def test_messages_by_hand_that_are_almost_right_do_no_harm(real: Ground) -
         assert await real.call(Call()) == returned("argument")
     history = await real.key_workflow().fetch_history()
     assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
-
-
-class Bound(PayloadCodec, WithSerializationContext):
-    """Writes beside each payload whose it is, and takes no other where it knows whose it has to be."""
-
-    def __init__(self, owner: str = NOBODY) -> None:
-        self.owner = owner
-
-    def with_context(self, context: SerializationContext) -> Self:
-        """See base class."""
-        if isinstance(context, ActivitySerializationContext | WorkflowSerializationContext):
-            return type(self)(str(context.workflow_id))
-        return self
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """See base class."""
-        data = [payload.SerializeToString() for payload in payloads]
-        return [Payload(metadata={"owner": self.owner.encode()}, data=each) for each in data]
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """See base class."""
-        for payload in payloads:
-            if self.owner != NOBODY and payload.metadata["owner"] != self.owner.encode():
-                message = f"{payload.metadata['owner']!r} is not {self.owner!r}"
-                raise ValueError(message)
-        return [Payload.FromString(payload.data) for payload in payloads]
 
 
 async def test_a_codec_that_binds_payloads_to_their_workflow_works(
