@@ -160,7 +160,8 @@ class DedupeKeys:
             return False
         if isinstance(before, Executing) and not force:
             raise KeyExecutingError(key=scoped.key)
-        if await handle.forget(Forget(force=force)) is Signalled.GONE and await self._is_time_skipping():
+        forget = Forget(force=force, idempotency_key=before.execution.idempotency_key)
+        if await handle.forget(forget) is Signalled.GONE and await self._is_time_skipping():
             await handle.start(
                 Start(
                     key=scoped.key,
@@ -174,7 +175,7 @@ class DedupeKeys:
             )
         for poll in range(_FORGET_TIMEOUT // _POLL):
             if poll % _POLLS_A_SIGNAL == _POLLS_A_SIGNAL - 1:  # it may have come while the key still executed
-                await handle.forget(Forget(force=force))
+                await handle.forget(forget)
             match await self._read(handle):
                 case Unknown():
                     return True

@@ -190,7 +190,7 @@ class Claims:
                     plan=claim.plan,
                     caller=claim.waiter.workflow_id,
                 )
-                if not _taken(await claim.key.rerun(rerun, claim.arguments), claim):
+                if not _taken(await claim.key.rerun(rerun, claim.arguments, attempt=claim.attempt), claim):
                     return False
                 turn = _turn(execution.idempotency_key, execution.generation + 1)
                 return await self._attach(claim, turn=turn)

@@ -86,9 +86,12 @@ class KeyHandle:
         request = f"{ATTACH}/{waiter.workflow_id}/{waiter.run_id}/{waiter.activity_id}/{turn}"
         return await self._signal(ATTACH, attach, request_id=str(uuid5(NAMESPACE_OID, request)))
 
-    async def rerun(self, rerun: Rerun, arguments: Payload) -> Signalled:
-        """Ask the key's workflow to execute what failed again. The first to ask provides the arguments."""
-        request = f"{RERUN}/{self.key_id}/{rerun.idempotency_key}/{rerun.generation}"
+    async def rerun(self, rerun: Rerun, arguments: Payload, *, attempt: int) -> Signalled:
+        """Ask the key's workflow to execute what failed again. The first to ask provides the arguments.
+
+        All that ask in their first attempt are one request. Should it come to nothing, the next asks anew.
+        """
+        request = f"{RERUN}/{self.key_id}/{rerun.idempotency_key}/{rerun.generation}/{attempt}"
         return await self._signal(RERUN, rerun, arguments, request_id=str(uuid5(NAMESPACE_OID, request)))
 
     async def forget(self, forget: Forget) -> Signalled:

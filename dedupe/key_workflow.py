@@ -155,7 +155,12 @@ class KeyWorkflow:
                 pass
 
     def _forget(self, forget: Forget) -> None:
-        """Let go of the key; of one that is executing only by force, which also cancels the activity."""
+        """Let go of the key; of one that is executing only by force, which also cancels the activity.
+
+        Of the life of the key that is meant, and not of one that has begun since.
+        """
+        if forget.idempotency_key not in {None, self._record.execution.idempotency_key}:
+            return
         if isinstance(self._record, Settled):
             self._closing = True
         elif forget.force:
@@ -183,33 +188,49 @@ class KeyWorkflow:
             summary=plan.summary,
             priority=plan.priority,
         )
+        settling = asyncio.create_task(self._settle(self._activity, execution, ttl=plan.ttl))
         try:
-            outcome = await self._ended(self._activity)
-        except (ActivityError, asyncio.CancelledError) as error:
+            while not settling.done():
+                await workflow.wait_condition(lambda: settling.done() or bool(self._replies))
+                await self._reply()
+            if (cancellation := await settling) is not None:
+                raise cancellation
+            await self._reply()
+        except (ActivityError, asyncio.CancelledError):
+            await self._let_go(self._activity, execution)
+            if self._forced:
+                return
+            raise
+        self._closing = self._closing or self._start.closes_when_settled
+
+    async def _settle(
+        self,
+        running: workflow.ActivityHandle[RawValue | None],
+        execution: ExecutionRecord,
+        *,
+        ttl: timedelta | None,
+    ) -> ActivityError | None:
+        """Record how the activity ends, at once: from this workflow task on the ledger says the same.
+
+        Returns:
+            Its cancellation, which is no end.
+        """
+        try:
+            value = await running
+            outcome: Outcome = Succeeded(NO_RESULT if value is None else value.payload)
+        except ActivityError as error:
             if is_cancelled_exception(error):
-                await self._let_go(self._activity, execution)
-                if self._forced:
-                    return
-                raise
+                return error
             outcome = Failed(_failure_of(error))
         settled_at = _now()
         self._record = Settled(
             execution=execution,
             outcome=outcome,
             settled_at=settled_at,
-            expires_at=None if plan.ttl is None else settled_at + plan.ttl,
+            expires_at=None if ttl is None else settled_at + ttl,
         )
         self._answer_waiting(Answer(outcome=outcome, settled_at=settled_at, reused=False))
-        await self._reply()
-        self._closing = self._closing or self._start.closes_when_settled
-
-    async def _ended(self, running: workflow.ActivityHandle[RawValue | None]) -> Outcome:
-        """Return the activity's success. Claims that need not wait for it are answered meanwhile."""
-        while not running.done():
-            await workflow.wait_condition(lambda: running.done() or bool(self._replies))
-            await self._reply()
-        value = await running
-        return Succeeded(NO_RESULT if value is None else value.payload)
+        return None
 
     async def _let_go(self, running: workflow.ActivityHandle[Any], execution: ExecutionRecord) -> None:
         """End without an outcome, which a cancellation is not. Those who still wait are told of it."""

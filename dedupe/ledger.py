@@ -74,12 +74,21 @@ class Ledger:
         return None if pages is None else cls(client=client, key_id=key_id, pages=pages)
 
     async def origin(self) -> "Start | Rerun":
-        """Return the message that asked for the last execution."""
-        try:
-            [message, *_] = await _raw(self._workflow_converter(), self.pages.rerun)
-            return decode(Rerun, message)
-        except ValueError:  # there is none, or what was sent by hand
-            return await self.start()
+        """Return the message that asked for the last execution: the first to ask for its generation."""
+        start = await self.start()
+        scheduled = self.pages.scheduled
+        if scheduled is None:
+            return start
+        generation, _ = parse_activity_id(scheduled.activity_task_scheduled_event_attributes.activity_id)
+        for request in self.pages.reruns:
+            try:
+                [message, *_] = await _raw(self._workflow_converter(), request)
+                rerun = decode(Rerun, message)
+            except ValueError:  # sent by hand
+                continue
+            if rerun.generation + 1 == generation > start.generation:
+                return rerun
+        return start
 
     async def start(self) -> Start:
         """Return the message that began this run."""

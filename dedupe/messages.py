@@ -171,6 +171,8 @@ class Forget(Message):
 
     force: bool = False
     """Also while the key is executing."""
+    idempotency_key: str | None = None
+    """Of the execution whose record it is; it tells one life of the key from another. None: whichever."""
 
 
 class Settlement(Message):

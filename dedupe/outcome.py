@@ -22,6 +22,11 @@ NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
 
 _SUCCEEDED = b"succeeded"
 _FAILED = b"failed"
+_FAILED_AT_LENGTH = b"failed at length"
+_FACTS = "dedupe-facts"
+"""Key in the metadata of a long failure: all of its message but the failure."""
+_LARGEST_JSON = 256 * 1024
+"""Bytes of a failure beyond which it travels as it is: JSON makes it a third larger, and so too large."""
 
 RECLAIM = Payload(metadata={"encoding": b"binary/null", MARK: b"reclaim"})
 """Tells a waiting claim to look again: what it waited for is gone, or was not for it."""
@@ -73,6 +78,16 @@ class Answer:
                 payload.CopyFrom(result)
                 payload.metadata[MARK] = _SUCCEEDED
                 return payload
+            case Failed(failure) if failure.ByteSize() > _LARGEST_JSON:
+                facts = FailureMessage(failure={}, failed_at=self.settled_at, reused=self.reused)
+                return Payload(
+                    metadata={
+                        "encoding": b"binary/plain",
+                        MARK: _FAILED_AT_LENGTH,
+                        _FACTS: encode(facts).payload.data,
+                    },
+                    data=failure.SerializeToString(),
+                )
             case Failed(failure):
                 message = FailureMessage(
                     failure=MessageToDict(failure), failed_at=self.settled_at, reused=self.reused
@@ -94,6 +109,9 @@ def decode_answer(payload: Payload) -> "Payload | FailureMessage | None":
         return result
     if mark == _FAILED:
         return decode(FailureMessage, payload)
+    if mark == _FAILED_AT_LENGTH:
+        facts = decode(FailureMessage, Payload(data=payload.metadata[_FACTS]))
+        return facts.model_copy(update={"failure": MessageToDict(Failure.FromString(payload.data))})
     return None
 
 

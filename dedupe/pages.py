@@ -38,8 +38,8 @@ class Pages:
     """Its close event."""
     noticed_at: datetime | None = None
     """When the key's workflow took notice of the close event."""
-    rerun: list[Payload] = field(default_factory=list[Payload])
-    """The last request to execute again."""
+    reruns: list[list[Payload]] = field(default_factory=list[list[Payload]])
+    """The requests to execute again; some come too late, or twice."""
     task_started: HistoryEvent | None = None
 
     def apply(self, event: HistoryEvent) -> None:
@@ -105,7 +105,7 @@ def _read_task_completion(pages: Pages, event: HistoryEvent) -> None:
 def _read_signal(pages: Pages, event: HistoryEvent) -> None:
     signal = event.workflow_execution_signaled_event_attributes
     if signal.signal_name == RERUN:
-        pages.rerun = list(signal.input.payloads)
+        pages.reruns.append(list(signal.input.payloads))
 
 
 def _read_close(pages: Pages, event: HistoryEvent) -> None:

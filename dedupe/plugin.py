@@ -29,6 +29,7 @@ from dedupe.key_server import CallerHeadersInterceptor, serving
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK, ClaimInput, Question, decode
+from dedupe.preparation import LONGEST_TIME
 from dedupe.takeover import TakeoverInterceptor
 from dedupe.timeskipping import TimeSkippingClaims, is_time_skipping, unless_expired
 
@@ -70,8 +71,12 @@ class DedupePlugin(SimplePlugin):
 
         Raises:
             InvalidKeyspaceError: Organization, project or secret is empty.
+            ValueError: The wait slice is no time that one can wait.
         """
         super().__init__("dedupe.DedupePlugin")
+        if not timedelta(0) < wait_slice <= LONGEST_TIME:
+            message = f"wait_slice is {wait_slice}, give a positive one below 100 years"
+            raise ValueError(message)
         self.keyspace = Keyspace(
             organization=organization,
             project=project,
@@ -99,6 +104,9 @@ class DedupePlugin(SimplePlugin):
             claims=Claims(task_queue=self.task_queue),
             time_skipping_claims=self._time_skipping_claims,
         )
+        # Without activities of its own, it leaves those of its task queue to workers that have them.
+        if not config.get("activities"):
+            config["no_remote_activities"] = True
         config["activities"] = [*config.get("activities", []), activities.peek, activities.claim]
         config["interceptors"] = [
             *config.get("interceptors", []),

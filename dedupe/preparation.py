@@ -5,6 +5,7 @@ encoded) fails the call here, before anything is scheduled.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,12 +21,13 @@ from dedupe.messages import Plan, Question, pack
 
 _LONGEST_SUMMARY = 400
 """Bytes the service takes."""
-_LONGEST_TIME = timedelta(days=36_500)
+LONGEST_TIME = timedelta(days=36_500)
 """Instants and durations beyond it may leave the range of the types that hold them."""
 _LONGEST_NAME = 1_000
 """Bytes the service takes of the name of an activity or a task queue, unless it is set up for fewer."""
 _LONGEST_FAIRNESS_KEY = 64
 """Bytes the service takes."""
+_HIGHEST_PRIORITY_KEY = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
         "heartbeat_timeout": input.heartbeat_timeout,
     }
     for name, timeout in timeouts.items():
-        if timeout is not None and not timedelta(0) < timeout <= _LONGEST_TIME:
+        if timeout is not None and not timedelta(0) < timeout <= LONGEST_TIME:
             return f"{name} is {timeout}, give a positive one below 100 years"
     if input.schedule_to_close_timeout is None and input.start_to_close_timeout is None:
         return "it has no time-out, give start_to_close_timeout or schedule_to_close_timeout"
@@ -120,24 +122,35 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
     for field, value in names.items():
         if value is not None and not _is_name(value):
             return f"{field} {value[:80]!r} is not a name that the service takes"
-    fairness_key, weight = input.priority.fairness_key, input.priority.fairness_weight
-    if fairness_key is not None and not _fits(fairness_key, _LONGEST_FAIRNESS_KEY):
-        return f"its fairness key is no text of at most {_LONGEST_FAIRNESS_KEY} bytes"
-    if weight is not None and not weight > 0:
-        return f"its fairness weight is {weight}, give a positive one"
-    if call.ttl is not None and not timedelta(0) < call.ttl <= _LONGEST_TIME:
+    if call.ttl is not None and not timedelta(0) < call.ttl <= LONGEST_TIME:
         return (
             f"deduplication_ttl is {call.ttl}, give a positive one below 100 years, "
             "or None to keep the outcome for ever"
         )
     if call.on_mismatch not in {"reuse", "raise"}:
         return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
-    return _reason_against_retries(input.retry_policy)
+    return _reason_against_priority(input.priority) or _reason_against_retries(input.retry_policy)
+
+
+def _reason_against_priority(priority: Priority) -> str | None:
+    key, fairness_key, weight = priority.priority_key, priority.fairness_key, priority.fairness_weight
+    if key is not None and not 0 < key <= _HIGHEST_PRIORITY_KEY:
+        return f"its priority key is {key}, give a positive one below 2**31"
+    if fairness_key is not None and not _fits(fairness_key, _LONGEST_FAIRNESS_KEY):
+        return f"its fairness key is no text of at most {_LONGEST_FAIRNESS_KEY} bytes"
+    if weight is not None and not (weight > 0 and math.isfinite(weight)):
+        return f"its fairness weight is {weight}, give a positive one"
+    return None
 
 
 def _reason_against_retries(policy: RetryPolicy | None) -> str | None:
     if policy is None:
         return None
+    for interval in (policy.initial_interval, policy.maximum_interval):
+        if interval is not None and interval > LONGEST_TIME:
+            return f"its retry policy is refused: an interval is {interval}, give one below 100 years"
+    if not math.isfinite(policy.backoff_coefficient):
+        return f"its retry policy is refused: the backoff coefficient is {policy.backoff_coefficient}"
     try:
         policy.apply_to_proto(RetryPolicyProto())
     except (ValueError, AttributeError) as error:

@@ -1,5 +1,6 @@
 """Calls that cannot be carried out."""
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +38,11 @@ BAD: dict[str, dict[str, Any]] = {
     "activity name too long": {"activity": "a" * 1001},
     "empty activity name": {"activity": ""},
     "retry back-off below one": {"retry_policy": RetryPolicy(backoff_coefficient=0.5)},
+    "retry back-off without end": {"retry_policy": RetryPolicy(backoff_coefficient=math.inf)},
+    "retry back-off that is no number": {"retry_policy": RetryPolicy(backoff_coefficient=math.nan)},
+    "retry interval beyond all time": {"retry_policy": RetryPolicy(initial_interval=timedelta.max)},
+    "priority beyond all numbers": {"priority": Priority(priority_key=2**40)},
+    "fairness without end": {"priority": Priority(fairness_weight=math.inf)},
     "fairness key too long": {"priority": Priority(fairness_key="f" * 100)},
     "activity id too long": {"activity_id": "i" * 1001},
     "task queue that is a number": {"task_queue": 3},

@@ -49,6 +49,19 @@ async def test_a_failed_result_says_all(ground: Ground) -> None:
     assert datetime.fromisoformat(reused["failed_at"]) == failed_at
 
 
+async def test_a_failure_as_large_as_the_service_takes_is_told(real: Ground) -> None:
+    """Fresh, waited for and recorded; though it is too large to travel as text."""
+    real.effects.then(ApplicationError("no", "d" * 1_700_000, type="Big", non_retryable=True))
+    async with real.worker():
+        [[fresh, joined]] = await real.script([Call(skip_failure=True)] * 2)
+        recorded = await real.call(Call(skip_failure=True))
+    assert [end.failed for end in (fresh, joined, recorded)] == ["Big"] * 3
+    assert [end.message for end in (fresh, joined, recorded)] == ["no"] * 3
+    assert recorded.reused
+    assert len(real.effects.attempts) == 1
+    await real.replay()
+
+
 async def test_an_unknown_activity_type_fails_for_all(ground: Ground) -> None:
     """An activity that no worker has is a failure as any other, and the key can be executed again."""
     async with ground.worker():

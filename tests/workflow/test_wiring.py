@@ -171,6 +171,25 @@ async def test_a_worker_that_runs_workflows_only_can_call(real: Ground) -> None:
         await real.assert_hit()
 
 
+async def test_a_worker_without_activities_takes_none_of_those_beside_it(real: Ground) -> None:
+    """Workers of workflows and workers of activities may share a task queue, with the plugin as without."""
+    async with (
+        Worker(real.client, task_queue=real.task_queue, workflows=[Script]),
+        Worker(real.server, task_queue=real.task_queue, activities=[real.effects.effect]),
+    ):
+        plain = await real.script([Call(key=None)] * 20)
+        assert plain == [[returned("argument")] * 20]
+        assert await real.call(Call()) == returned("argument")
+    assert len(real.effects.attempts) == 21
+
+
+@pytest.mark.parametrize("wait_slice", [timedelta(0), timedelta(seconds=-1), timedelta.max])
+def test_a_wait_slice_that_nobody_can_wait_is_refused(wait_slice: timedelta) -> None:
+    """The service would refuse every claim with it, and so fail every workflow task."""
+    with pytest.raises(ValueError, match="wait_slice"):
+        DedupePlugin(organization="acme", project="web", wait_slice=wait_slice)
+
+
 class _Tracing(Interceptor):
     """Sends a header with each activity, as tracing does."""
 

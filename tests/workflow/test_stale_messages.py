@@ -1,0 +1,154 @@
+"""Messages that come to a key too early, too late, or are meant for another life of it."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.exceptions import ApplicationError
+
+import dedupe.settle
+from dedupe import KeyState
+from dedupe.decision import Record
+from dedupe.key_handle import KeyHandle
+from dedupe.messages import Attach, Forget, Plan, Question, Rerun, Waiter
+from tests.support import Ground, until
+from tests.workflow.scripts import Call, returned
+
+
+def of_another_activity(ground: Ground) -> Attach:
+    """Return the message of a claim that conflicts with the key's activity, and is told so at once."""
+    now = datetime.now(UTC)
+    return Attach(
+        question=Question(key_id=ground.key_id(), key="key", activity="other", called_at=now),
+        waiter=Waiter(workflow_id="nobody", run_id="", activity_id="1"),
+        asked_at=now,
+    )
+
+
+async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply to some other claim may take long. The key knows of its failure meanwhile, as its readers do;
+    so it takes their request to execute again.
+    """
+    tell = dedupe.settle._tell
+    released = asyncio.Event()
+
+    async def tell_late(*arguments: Any) -> Any:
+        await released.wait()
+        return await tell(*arguments)
+
+    monkeypatch.setattr(dedupe.settle, "_tell", tell_late)
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    gate = real.effects.close()
+    async with real.worker():
+        first = await real.start_script(Call())
+        await real.effects.seen(1)
+        await KeyHandle(client=real.server, key_id=real.key_id()).attach(of_another_activity(real), turn="")
+        await real.attached(1)
+        gate.set()
+
+        async def failed() -> bool:
+            record = await real.keys.get("key")
+            return record is not None and record.state is KeyState.FAILED
+
+        await until(failed, what="the failure")
+        again = await real.start_script(Call())
+        await real.attached(3)  # it asks for another execution, and waits for it
+        released.set()
+        assert await again.result() == [[returned("argument")]]
+        assert (await first.result())[0][0].error == "ActivityError"
+    assert real.effects.generations == [1, 2]
+    await real.replay()
+
+
+async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
+    real_grounds: Callable[..., Ground],
+) -> None:
+    """Should the key have dropped it, the claims that rely on it ask again after their wait slice."""
+    ground = real_grounds(wait_slice=timedelta(seconds=1))
+    ground.effects.then(ApplicationError("no", non_retryable=True))
+    gate = ground.effects.close()
+    async with ground.worker():
+        first = await ground.start_script(Call())
+        await ground.effects.seen(1)
+        record = await ground.keys.get("key")
+        assert record is not None
+        early = Rerun(
+            generation=1, idempotency_key=record.idempotency_key, plan=Plan(task_queue=ground.task_queue)
+        )
+        key = KeyHandle(client=ground.server, key_id=ground.key_id())
+        await key.rerun(early, Payload(), attempt=1)
+        gate.set()
+        assert (await first.result())[0][0].error == "ActivityError"
+        assert await ground.call(Call()) == returned("argument")
+    assert ground.effects.generations == [1, 2]
+
+
+async def test_a_late_request_to_execute_again_is_not_taken_for_the_origin(real: Ground) -> None:
+    """Who started an execution, and how long it is kept, is said by the request that the key took."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        await real.call(Call())
+        failed = await real.keys.get("key")
+        assert failed is not None
+        assert await real.call(Call()) == returned("argument")
+        late = Rerun(
+            generation=1,
+            idempotency_key=failed.idempotency_key,
+            caller="too-late",
+            plan=Plan(task_queue=real.task_queue, ttl=timedelta(hours=1)),
+        )
+        await KeyHandle(client=real.server, key_id=real.key_id()).rerun(late, Payload(), attempt=7)
+        record = await real.keys.get("key")
+    assert record is not None
+    assert record.started_by == real.jobs[1].id
+    assert record.expires_at is None
+
+
+async def test_forgetting_one_life_of_a_key_spares_the_next(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request to forget that is sent again, since its sender has not yet seen the end, may come to a new
+    life of the key.
+    """
+    async with real.worker():
+        await real.call(Call())
+        read = KeyHandle.read
+        before = await KeyHandle(client=real.server, key_id=real.key_id()).read()
+        blind = True
+
+        async def read_late(handle: KeyHandle, **options: Any) -> Record:
+            return before if blind and asyncio.current_task() is forgetting else await read(handle, **options)
+
+        sent: list[Forget] = []
+        send = KeyHandle.forget
+
+        async def forget(handle: KeyHandle, message: Forget) -> Any:
+            sent.append(message)
+            return await send(handle, message)
+
+        monkeypatch.setattr(KeyHandle, "read", read_late)
+        monkeypatch.setattr(KeyHandle, "forget", forget)
+        first_run = (await real.key_workflow().describe()).run_id
+        forgetting = asyncio.create_task(real.keys.forget("key", force=True))
+        await until(lambda: _closed(real, first_run))
+        assert await real.call(Call()) == returned("argument")
+        resent = len(sent) + 1
+
+        async def sent_again() -> bool:
+            return len(sent) > resent
+
+        await until(sent_again)
+        blind = False
+        assert await forgetting
+        assert await real.call(Call()) == returned("argument")
+    assert len(real.effects.attempts) == 2
+
+
+async def _closed(ground: Ground, run_id: str) -> bool:
+    handle = ground.server.get_workflow_handle(ground.key_id(), run_id=run_id)
+    return (await handle.describe()).close_time is not None
