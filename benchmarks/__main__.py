@@ -95,14 +95,18 @@ FULL = Scale(
         ((*CORE, *BY_HAND), Effort(concurrency=1, jobs=8, rounds=7, budget=50)),
         ((*CORE, *BY_HAND), Effort(concurrency=50, jobs=75, rounds=5, budget=120)),
         (
-            (PLAIN_WAY, MISS, HIT, JOINED, WRAPPER_MISS),
-            Effort(concurrency=200, jobs=200, rounds=2, budget=60),
+            (PLAIN_WAY, MISS, HIT, JOINED, *BY_HAND),
+            Effort(concurrency=200, jobs=200, rounds=2, budget=90),
         ),
     ),
     stock=(
         (_ROWS, Effort(concurrency=1, jobs=1, rounds=2, budget=40)),
         ((*CORE, *BY_HAND), Effort(concurrency=1, jobs=5, rounds=3, budget=30)),
         ((*CORE, *BY_HAND), Effort(concurrency=50, jobs=50, rounds=2, budget=60)),
+        (
+            (PLAIN_WAY, MISS, HIT, JOINED, *BY_HAND),
+            Effort(concurrency=200, jobs=200, rounds=2, budget=120),
+        ),
     ),
     misses=25,
     hits=5_000,
