@@ -38,7 +38,6 @@ from benchmarks.rounds import (
     PLAIN_WAY,
     READING_WAY,
     WRAPPER_HIT,
-    WRAPPER_MISS,
     Effort,
     Way,
     in_a_row,
