@@ -21,7 +21,8 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from dedupe.messages import ATTACH, KEY_WORKFLOW, Attach, Start, Waiter, decode
 
 _PATIENCE = timedelta(seconds=1)
-"""How long the attempt is held up at the most."""
+"""How long the attempt is held up at the most; no longer than a part of its own time-outs, either."""
+_PART = 5
 _MOST_EVENTS = 250
 """Of the key's history; those who joined later wait for their sticky time-outs."""
 _CONCURRENCY = 50
@@ -48,11 +49,16 @@ class _Inbound(ActivityInboundInterceptor):
         info = activity.info()
         if info.workflow_type == KEY_WORKFLOW and info.attempt > 1:
             try:
-                async with asyncio.timeout(_PATIENCE.total_seconds()):
+                async with asyncio.timeout(_patience(info).total_seconds()):
                     await _take_over(self._client, info)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the attempt
                 activity.logger.debug("did not take over: %r", error)
         return await self.next.execute_activity(input)
+
+
+def _patience(info: activity.Info) -> timedelta:
+    timeouts = (info.heartbeat_timeout, info.start_to_close_timeout)
+    return min([_PATIENCE, *(timeout / _PART for timeout in timeouts if timeout)])
 
 
 async def _take_over(client: Client, info: activity.Info) -> None:

@@ -1,5 +1,6 @@
 """What the attempt after a lost one takes over from a process that may be dead: no more than a courtesy."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,21 @@ async def test_an_attempt_that_failed_was_not_lost(real: Ground, taken_over: lis
         assert await real.call(Call(attempts=2)) == returned("argument")
     assert len(real.effects.attempts) == 2
     assert taken_over == []
+
+
+async def test_a_service_that_stalls_does_not_use_up_the_attempt(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt with a short time-out still has most of it for its effect."""
+
+    async def stall(request: ResetStickyTaskQueueRequest) -> None:
+        del request
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(real.server.workflow_service, "reset_sticky_task_queue", stall)
+    async with real.worker():
+        assert await lose_one_attempt(real) == [returned("argument")] * 2
+    assert [attempt.attempt for attempt in real.effects.attempts] == [1, 2]
 
 
 async def test_what_cannot_be_taken_over_costs_nothing(real: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
