@@ -90,9 +90,9 @@ QUICK = Scale(
 )
 FULL = Scale(
     lifted=(
-        (_ROWS, Effort(concurrency=1, jobs=1, rounds=5, budget=50)),
+        (_ROWS, Effort(concurrency=1, jobs=1, rounds=5, budget=80)),
         ((*CORE, *BY_HAND), Effort(concurrency=1, jobs=8, rounds=7, budget=50)),
-        ((*CORE, *BY_HAND), Effort(concurrency=50, jobs=75, rounds=5, budget=120)),
+        ((*CORE, *BY_HAND), Effort(concurrency=50, jobs=75, rounds=5, budget=240)),
         (
             (PLAIN_WAY, MISS, HIT, JOINED, *BY_HAND),
             Effort(concurrency=200, jobs=200, rounds=2, budget=90),

@@ -22,9 +22,21 @@ class Point:
     """One measurement of something that may grow."""
 
     at: int
-    """Hits, keys or bytes so far."""
+    """Keys or bytes so far."""
     seconds: float
     """Of one call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastHits:
+    """One hit on a hot key, beside one on a key that nobody has hit before."""
+
+    at: int
+    """Hits on the hot key so far."""
+    hot: float
+    """Seconds of a hit on it."""
+    fresh: float
+    """Seconds of a hit on the other key, measured right after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +74,17 @@ class Sized:
     key_bytes: int
 
 
-async def past_hits(bench: Bench, *, hits: int) -> list[Point]:
-    """Time hits on one hot key, a hundred in a row and over again."""
+async def past_hits(bench: Bench, *, hits: int) -> list[PastHits]:
+    """Time hits on one hot key, a hundred in a row and over again, and each time as many on a fresh key."""
     key = f"bench-{uuid4()}"
     await bench.run(DEDUPED, Work(key=key))
     await bench.run(DEDUPED, Work(key=f"{key}-warm", calls=_ROW))
-    points: list[Point] = []
+    points: list[PastHits] = []
     for number in range(hits // _ROW):
-        seconds = await bench.run(DEDUPED, Work(key=key, calls=_ROW))
-        points.append(Point(at=number * _ROW, seconds=seconds / _ROW))
+        fresh = f"{key}-{number}"
+        await bench.run(DEDUPED, Work(key=fresh))
+        seconds = [await bench.run(DEDUPED, Work(key=each, calls=_ROW)) / _ROW for each in (key, fresh)]
+        points.append(PastHits(at=number * _ROW, hot=seconds[0], fresh=seconds[1]))
     return points
 
 

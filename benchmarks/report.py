@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from benchmarks.growth import PastHits
 from benchmarks.results import Results
 from benchmarks.rounds import PLAIN_WAY, Figure, Table
 from benchmarks.targets import verdicts
@@ -135,8 +136,18 @@ def _phases(results: Results) -> Iterator[str]:
 def _growth(results: Results) -> Iterator[str]:
     if results.past_hits:
         yield "### A hit, by the number of past hits on its key"
-        shown = _thinned([(point.at, point.seconds) for point in results.past_hits])
-        yield _markdown(("past hits", "ms"), [(f"{at:,}", f"{seconds * 1e3:.1f}") for at, seconds in shown])
+        yield _markdown(
+            ("past hits", "a hit, ms", "on a fresh key, ms", "ratio"),
+            [
+                (
+                    f"{point.at:,}",
+                    f"{point.hot * 1e3:.1f}",
+                    f"{point.fresh * 1e3:.1f}",
+                    f"{point.hot / point.fresh:.2f}x",
+                )
+                for point in _thinned(results.past_hits)
+            ],
+        )
     if held := results.keys_held:
         yield "### By the number of keys held"
         yield _markdown(
@@ -262,7 +273,7 @@ def _ratio(figure: Figure) -> str:
     return f"{figure.median:.2f}x ({figure.low:.2f} to {figure.high:.2f})"
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+def _thinned(points: Sequence[PastHits]) -> list[PastHits]:
     """Return at most a dozen points, the first and the last among them."""
     step = max(1, (len(points) - 1) // 10)
     return [*points[:-1:step], points[-1]]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.counts import Count
 from benchmarks.faults import Crowd, Recovery
-from benchmarks.growth import Callers, KeysHeld, Point, Sized
+from benchmarks.growth import Callers, KeysHeld, PastHits, Sized
 from benchmarks.instructions import Instructions
 from benchmarks.peers import Peer
 from benchmarks.rounds import Table
@@ -23,7 +23,7 @@ class Results:
     instructions: list[Instructions] = field(default_factory=list[Instructions])
     timeline: list[Step] = field(default_factory=list[Step])
     phases: list[Phase] = field(default_factory=list[Phase])
-    past_hits: list[Point] = field(default_factory=list[Point])
+    past_hits: list[PastHits] = field(default_factory=list[PastHits])
     keys_held: KeysHeld | None = None
     callers: list[Callers] = field(default_factory=list[Callers])
     sizes: list[Sized] = field(default_factory=list[Sized])

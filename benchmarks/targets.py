@@ -4,7 +4,7 @@ What was not measured is said to be so; nothing holds by default.
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Results
@@ -82,12 +82,15 @@ def _many(results: Results) -> Iterator[Verdict]:
     else:
         yield Verdict(target=target, measured="not measured", holds=None)
     yield _flat(
-        "a hit does not slow with the number of past hits", [point.seconds for point in results.past_hits]
+        "a hit does not slow with the number of past hits",
+        [point.hot / point.fresh for point in results.past_hits],
+        lambda ratio: f"{ratio:.2f} of a hit on a fresh key",
     )
     held = results.keys_held
     yield _flat(
         "a hit does not slow with the number of keys held",
         [] if held is None else [point.seconds for point in held.hits],
+        lambda seconds: f"{seconds * 1e3:.1f} ms",
     )
     killed = [seconds for found in results.recoveries if found.name == "miss" for seconds in found.seconds]
     yield Verdict(
@@ -176,14 +179,14 @@ def _at_most(target: str, figure: Figure | None, limit: float) -> Verdict:
     return Verdict(target=target, measured=_times(figure), holds=figure.median <= limit)
 
 
-def _flat(target: str, seconds: list[float]) -> Verdict:
-    if not seconds[1:]:
+def _flat(target: str, figures: Sequence[float], shown: Callable[[float], str]) -> Verdict:
+    if not figures[1:]:
         return Verdict(target=target, measured="not measured", holds=None)
-    part = max(1, len(seconds) // 4)
-    first, last = statistics.median(seconds[:part]), statistics.median(seconds[-part:])
+    part = max(1, len(figures) // 4)
+    first, last = statistics.median(figures[:part]), statistics.median(figures[-part:])
     return Verdict(
         target=target,
-        measured=f"{first * 1e3:.1f} ms at first, {last * 1e3:.1f} ms at last: {last / first:.2f}x",
+        measured=f"{shown(first)} at first, {shown(last)} at last: {last / first:.2f}x",
         holds=last / first <= _FLAT,
     )
 
