@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from tests.support import Ground, dev_server, time_skipping_server
+from tests.ground import Ground
+from tests.servers import dev_server, time_skipping_server
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError
 
-from tests.support import Ground, dev_server, time_skipping_server, until
+from tests.ground import Ground
+from tests.servers import dev_server, time_skipping_server
+from tests.waiting import until
 from tests.workflow.faults import break_peeks
 from tests.workflow.scripts import Call
 

@@ -12,7 +12,8 @@ from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
 from dedupe.errors import KeyExecutingError, KeyNotForgottenError
-from tests.support import Ground, until
+from tests.ground import Ground
+from tests.waiting import until
 from tests.workflow.scripts import Call, returned
 
 HOUR = timedelta(hours=1)

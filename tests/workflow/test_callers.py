@@ -17,7 +17,8 @@ from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
 import dedupe
 from dedupe.messages import CLAIM
-from tests.support import Ground, until
+from tests.ground import Ground
+from tests.waiting import until
 from tests.workflow.scripts import Call, Parents, Script, returned
 
 SECOND = timedelta(seconds=1)

@@ -7,7 +7,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from dedupe import KeyState
-from tests.support import Ground
+from tests.ground import Ground
 from tests.workflow.failing import WAYS, Fields, Look, RaiseAfterAll, fail
 from tests.workflow.scripts import Call, returned
 

@@ -22,7 +22,10 @@ from dedupe.ledger import glance
 from dedupe.messages import CLAIM, FORGET, SETTLE
 from dedupe.pages import Pages
 from dedupe.settle import settle
-from tests.support import Ground, dev_server, markers, replay, types, until, with_plugins
+from tests.ground import Ground
+from tests.histories import markers, replay, types
+from tests.servers import dev_server, with_plugins
+from tests.waiting import until
 from tests.workflow.faults import break_peeks, lose_pushes
 from tests.workflow.scripts import Call, returned
 

@@ -26,7 +26,8 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from dedupe import KeyState, current_execution
 from dedupe.errors import KeyExecutingError
 from dedupe.messages import CLAIM
-from tests.support import Ground, until
+from tests.ground import Ground
+from tests.waiting import until
 from tests.workflow.scripts import Call, Ended, returned
 
 KEYS = st.sampled_from(["a", "b"])

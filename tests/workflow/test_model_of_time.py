@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from dedupe import Scope
-from tests.support import Ground
+from tests.ground import Ground
 from tests.workflow.scripts import Call, Ended, PacedScript
 
 TTL = timedelta(hours=10)

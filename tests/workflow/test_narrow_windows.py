@@ -23,7 +23,9 @@ from dedupe.decision import Executing, Settled
 from dedupe.ledger import glance, read
 from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE, Sighting
 from dedupe.outcome import Succeeded
-from tests.support import Ground, markers, types, until
+from tests.ground import Ground
+from tests.histories import markers, types
+from tests.waiting import until
 from tests.workflow.codecs import Bound
 from tests.workflow.scripts import Call, Ended, Script, returned
 

@@ -5,7 +5,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from tests.support import Ground, types
+from tests.ground import Ground
+from tests.histories import types
 from tests.workflow.refusals import BAD, KEY_TROUBLE, Bad
 from tests.workflow.scripts import Call, Ended, returned
 

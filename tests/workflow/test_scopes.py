@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from dedupe import Scope
-from tests.support import Ground
+from tests.ground import Ground
 from tests.workflow.scripts import Call, OtherScript, Script, returned
 
 

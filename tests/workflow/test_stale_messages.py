@@ -14,7 +14,8 @@ from dedupe import KeyState
 from dedupe.decision import Record
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import Attach, Forget, Plan, Question, Rerun, Waiter
-from tests.support import Ground, until
+from tests.ground import Ground
+from tests.waiting import until
 from tests.workflow.scripts import Call, returned
 
 

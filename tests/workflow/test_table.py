@@ -6,7 +6,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from dedupe.messages import CLAIM
-from tests.support import Ground
+from tests.ground import Ground
 from tests.workflow.scripts import Call, Ended, returned
 
 SKIP = pytest.mark.parametrize("skip_failure", [False, True], ids=["raise", "skip"])

@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from tests.support import Ground
+from tests.ground import Ground
 from tests.workflow.codecs import Bound
 from tests.workflow.scripts import Call, Ended, returned
 

@@ -12,7 +12,9 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from dedupe import DedupePlugin
-from tests.support import Effects, Ground, binary
+from tests.effects import Effects
+from tests.ground import Ground
+from tests.servers import binary
 from tests.workflow.scripts import Call, Script, returned
 
 MONTH = timedelta(days=30)

@@ -33,7 +33,9 @@ from temporalio.worker import (
 import dedupe
 from dedupe import DedupePlugin
 from dedupe.errors import InvalidKeyspaceError
-from tests.support import Ground, scheduled, types, with_plugins
+from tests.ground import Ground
+from tests.histories import scheduled, types
+from tests.servers import with_plugins
 from tests.workflow.scripts import Call, Script, returned
 
 Grounds = Callable[..., Ground]

