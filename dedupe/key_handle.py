@@ -18,10 +18,19 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.decision import Record
 from dedupe.ledger import glance, read
-from dedupe.messages import ATTACH, FORGET, KEY_WORKFLOW, RERUN, Attach, Forget, Message, Rerun, Start, encode
-
-_LONGEST_SUMMARY = 200
-"""Characters; the service takes 400 bytes."""
+from dedupe.messages import (
+    ATTACH,
+    FORGET,
+    KEY_WORKFLOW,
+    RERUN,
+    Attach,
+    Forget,
+    Message,
+    Rerun,
+    Start,
+    cut,
+    encode,
+)
 
 
 class Signalled(Enum):
@@ -74,7 +83,7 @@ class KeyHandle:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 id_reuse_policy=reuse,
                 request_eager_start=True,
-                static_summary=f"{start.activity} · {start.key}"[:_LONGEST_SUMMARY],
+                static_summary=cut(f"{start.activity} · {start.key}"),
             )
         except WorkflowAlreadyStartedError:
             return False

@@ -181,7 +181,15 @@ class Settlement(Message):
     waiters: tuple[Waiter, ...]
 
 
+_LONGEST_SUMMARY = 400
+"""Bytes."""
+
 MessageT = TypeVar("MessageT", bound=Message)
+
+
+def cut(summary: str) -> str:
+    """Return as much of a summary as the service takes."""
+    return summary.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
 
 
 def encode(message: Message) -> RawValue:

@@ -17,10 +17,8 @@ from temporalio.worker import StartActivityInput
 from dedupe.calls import Deduplication
 from dedupe.errors import InvalidCallError
 from dedupe.keys import fingerprint
-from dedupe.messages import Plan, Question, pack
+from dedupe.messages import Plan, Question, cut, pack
 
-_LONGEST_SUMMARY = 400
-"""Bytes the service takes."""
 LONGEST_TIME = timedelta(days=36_500)
 """Instants and durations beyond it may leave the range of the types that hold them."""
 _LONGEST_NAME = 1_000
@@ -82,14 +80,14 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
             start_to_close_timeout=input.start_to_close_timeout,
             heartbeat_timeout=input.heartbeat_timeout,
             retry_policy=input.retry_policy,
-            priority=info.priority if input.priority == Priority.default else input.priority,
-            summary=None if input.summary is None else _cut(input.summary),
+            priority=_inherited(input.priority, info.priority),
+            summary=None if input.summary is None else cut(input.summary),
             headers={name: payload.SerializeToString() for name, payload in input.headers.items()},
             ttl=deduplication.ttl,
         ),
         arguments=pack(arguments),
         result_type=input.ret_type,
-        summary=_cut(input.summary or f"{input.activity} · {key}"),
+        summary=cut(input.summary or f"{input.activity} · {key}"),
         claim_id=_claim_id(deduplication, input),
     )
 
@@ -170,5 +168,10 @@ def _fits(text: str, longest: int) -> bool:
         return False
 
 
-def _cut(summary: str) -> str:
-    return summary.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
+def _inherited(priority: Priority, job: Priority) -> Priority:
+    """Return the call's priority, its gaps filled from the job's, as the service does it for activities."""
+    return Priority(
+        priority_key=priority.priority_key or job.priority_key,
+        fairness_key=priority.fairness_key or job.fairness_key,
+        fairness_weight=priority.fairness_weight or job.fairness_weight,
+    )

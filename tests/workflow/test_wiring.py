@@ -3,6 +3,7 @@
 import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.client import WorkflowFailureError
-from temporalio.common import HeaderCodecBehavior
+from temporalio.common import HeaderCodecBehavior, Priority
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ApplicationError
@@ -143,6 +144,42 @@ class CallsElsewhere:
             task_queue=queue,
             start_to_close_timeout=timedelta(seconds=5),
         )
+
+
+@workflow.defn
+class Fair:
+    """Says a part of its activity's priority."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """See the class."""
+        await dedupe.execute_activity(
+            "effect",
+            deduplication_key="key",
+            priority=Priority(fairness_key="tenant"),
+            start_to_close_timeout=timedelta(seconds=5),
+        )
+
+
+async def test_a_call_inherits_what_it_leaves_open_of_its_priority(real: Ground) -> None:
+    """The key's workflow, which executes the activity, has no priority of its own to pass on."""
+    seen: list[Priority] = []
+    real.workflows.append(Fair)
+
+    @activity.defn(name="effect")
+    def effect() -> None:
+        seen.append(activity.info().priority)
+
+    with ThreadPoolExecutor() as threads:
+        async with Worker(
+            real.client,
+            task_queue=real.task_queue,
+            workflows=[Fair],
+            activities=[effect],
+            activity_executor=threads,
+        ):
+            await real.run(Fair.run, priority=Priority(priority_key=1, fairness_weight=2.0))
+    assert seen == [Priority(priority_key=1, fairness_key="tenant", fairness_weight=2.0)]
 
 
 async def test_real_activities_need_no_plugin(real: Ground) -> None:
