@@ -1,14 +1,14 @@
 """The plugin: wiring only.
 
 On a client it reaches every worker built from it, and `Replayer(plugins=[...])`. It adds to each worker the
-interceptor, the peek and the claim, and runs beside it one embedded worker on the task queue where the
+interceptors, the peek and the claim, and runs beside it one embedded worker on the task queue where the
 workflows of the keys live.
 """
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 from temporalio import activity
 from temporalio.common import RawValue
@@ -89,7 +89,10 @@ class DedupePlugin(SimplePlugin):
         self._time_skipping_claims = TimeSkippingClaims(task_queue=task_queue)
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
-        """Add the interceptor, the peek and the claim to a worker that runs jobs."""
+        """Add the interceptors, the peek and the claim to a worker that runs jobs.
+
+        A worker without activities of its own polls for none: it would take those of others off its queue.
+        """
         if _serves_keys(config):
             return config
         present = _job_activities(config)
@@ -103,11 +106,11 @@ class DedupePlugin(SimplePlugin):
             self,
             claims=Claims(task_queue=self.task_queue),
             time_skipping_claims=self._time_skipping_claims,
+            alone=not config.get("activities"),
         )
-        # Without activities of its own, it leaves those of its task queue to workers that have them.
-        if not config.get("activities"):
+        if activities.alone:
             config["no_remote_activities"] = True
-        config["activities"] = [*config.get("activities", []), activities.peek, activities.claim]
+        config["activities"] = [*config.get("activities", []), *activities.both]
         config["interceptors"] = [
             *config.get("interceptors", []),
             self._interceptor(
@@ -142,11 +145,22 @@ class DedupePlugin(SimplePlugin):
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
-        """Run the worker, and beside it the one that serves the keys."""
-        activities = _job_activities(worker.config(active_config=True))
+        """Run the worker, and beside it the one that serves the keys.
+
+        Raises:
+            ValueError: Another plugin added activities after this one had seen none.
+        """
+        config = worker.config(active_config=True)
+        activities = _job_activities(config)
         if activities is None or activities.plugin is not self:
             await next(worker)
             return
+        if activities.alone and len(_activities(config)) > len(activities.both):
+            message = (
+                "a plugin added activities after DedupePlugin, which saw none and had the worker poll "
+                "for none: give them to the worker itself, or give it DedupePlugin after that plugin"
+            )
+            raise ValueError(message)
         activities.skips_time = await is_time_skipping(worker.client)
         if not self._serve:
             await next(worker)
@@ -174,9 +188,11 @@ class _JobActivities:
     """Peek and claim as one worker registers them: on the time-skipping server they go another way."""
 
     def __init__(
-        self, plugin: DedupePlugin, *, claims: Claims, time_skipping_claims: TimeSkippingClaims
+        self, plugin: DedupePlugin, *, claims: Claims, time_skipping_claims: TimeSkippingClaims, alone: bool
     ) -> None:
         self.plugin = plugin
+        self.alone = alone
+        self.both: Sequence[Callable[..., Any]] = [self.peek, self.claim]
         self.skips_time = False
         self._claims = claims
         self._time_skipping_claims = time_skipping_claims
@@ -203,12 +219,15 @@ def _serves_keys(config: WorkerConfig) -> bool:
     return KeyWorkflow in config.get("workflows", [])
 
 
+def _activities(config: WorkerConfig) -> Sequence[object]:
+    return cast("Sequence[object]", config.get("activities", []))
+
+
 def _job_activities(config: WorkerConfig) -> _JobActivities | None:
     """Return what a plugin added to a worker."""
     if _serves_keys(config):
         return None
-    functions = cast("Sequence[object]", config.get("activities", []))
-    owners = (getattr(function, "__self__", None) for function in functions)
+    owners = (getattr(function, "__self__", None) for function in _activities(config))
     return next((owner for owner in owners if isinstance(owner, _JobActivities)), None)
 
 
