@@ -160,7 +160,7 @@ class DedupeKeys:
             return False
         if isinstance(before, Executing) and not force:
             raise KeyExecutingError(key=scoped.key)
-        forget = Forget(force=force, idempotency_key=before.execution.idempotency_key)
+        forget = Forget(force=force, life=before.execution.life)
         if await handle.forget(forget) is Signalled.GONE and await self._is_time_skipping():
             await handle.start(
                 Start(
@@ -179,9 +179,7 @@ class DedupeKeys:
             match await self._read(handle):
                 case Unknown():
                     return True
-                case Executing(execution=now) | Settled(execution=now) if (
-                    now.idempotency_key != before.execution.idempotency_key
-                ):
+                case Executing(execution=now) | Settled(execution=now) if now.life != before.execution.life:
                     return True
                 case Executing() if not force:
                     raise KeyExecutingError(key=scoped.key)

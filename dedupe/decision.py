@@ -27,6 +27,8 @@ class Unknown:
 class ExecutionRecord:
     """One execution of the key's activity: all attempts under one retry policy."""
 
+    life: str
+    """Which life of the key: the id of its first run. It ends where the key is forgotten or expires."""
     activity: str
     generation: int
     idempotency_key: str

@@ -159,7 +159,7 @@ class KeyWorkflow:
 
         Of the life of the key that is meant, and not of one that has begun since.
         """
-        if forget.idempotency_key not in {None, self._record.execution.idempotency_key}:
+        if forget.life not in {None, self._record.execution.life}:
             return
         if isinstance(self._record, Settled):
             self._closing = True
@@ -317,6 +317,7 @@ class KeyWorkflow:
         start = self._start
         rollover = start.rollover
         execution = ExecutionRecord(
+            life=workflow.info().first_execution_run_id,
             activity=start.activity,
             generation=start.generation,
             idempotency_key=start.idempotency_key or _idempotency_key(start.generation),

@@ -146,6 +146,7 @@ class Ledger:
             generation=start.generation,
             idempotency_key=start.idempotency_key
             or new_idempotency_key(self.pages.first_run_id, start.generation),
+            life=self.pages.first_run_id,
             fingerprint=None,
             started_at=self.pages.started_at,
         )
@@ -169,6 +170,7 @@ class Ledger:
             generation=generation,
             idempotency_key=idempotency_key,
             fingerprint=await self._fingerprint_of(attributes),
+            life=pages.first_run_id,
             started_at=time_of(scheduled),
         )
         if pages.ended is None or is_cancellation(pages.ended):

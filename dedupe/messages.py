@@ -171,8 +171,8 @@ class Forget(Message):
 
     force: bool = False
     """Also while the key is executing."""
-    idempotency_key: str | None = None
-    """Of the execution whose record it is; it tells one life of the key from another. None: whichever."""
+    life: str | None = None
+    """The life of the key whose record is meant: the id of its first run. None: whichever."""
 
 
 class Settlement(Message):

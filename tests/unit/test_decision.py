@@ -50,6 +50,7 @@ def question(**facts: Any) -> Question:
 def execution(**facts: Any) -> ExecutionRecord:
     """Return an execution of the key."""
     known: dict[str, Any] = {
+        "life": "l-1",
         "activity": "effect",
         "generation": 1,
         "idempotency_key": "i-1",

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 import dedupe.settle
 from dedupe import KeyState
-from dedupe.decision import Record
+from dedupe.decision import Record, Settled
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import Attach, Forget, Plan, Question, Rerun, Waiter
 from tests.ground import Ground
@@ -153,3 +153,20 @@ async def test_forgetting_one_life_of_a_key_spares_the_next(
 async def _closed(ground: Ground, run_id: str) -> bool:
     handle = ground.server.get_workflow_handle(ground.key_id(), run_id=run_id)
     return (await handle.describe()).close_time is not None
+async def test_forgetting_by_force_reaches_a_key_that_executes_again_meanwhile(real: Ground) -> None:
+    """What is forgotten is the key's life, and not the one execution that was seen."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        await real.call(Call())
+        key = KeyHandle(client=real.server, key_id=real.key_id())
+        seen = await key.read()
+        assert isinstance(seen, Settled)
+        real.effects.close()
+        waiting = await real.start_script(Call())
+        await real.effects.seen(2)
+        real.effects.gate = None
+        await key.forget(Forget(force=True, life=seen.execution.life))
+        assert await waiting.result() == [[returned("argument")]]
+    assert real.effects.generations == [1, 2, 1]
+
+
