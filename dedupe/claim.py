@@ -18,7 +18,18 @@ from temporalio.common import RawValue, WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe.decision import Decision, Execute, Executing, Record, Refuse, Settled, Unknown, Wait, decide
+from dedupe.decision import (
+    Decision,
+    Execute,
+    Executing,
+    ExecutionRecord,
+    Record,
+    Refuse,
+    Settled,
+    Unknown,
+    Wait,
+    decide,
+)
 from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.key_handle import KeyHandle, Signalled
 from dedupe.messages import (
@@ -53,11 +64,11 @@ def peeked(question: Question, record: Record) -> RawValue:
         case Answer() as answer:
             payload = answer.encode()
             return RawValue(payload) if payload.ByteSize() <= _LARGEST_PEEK else encode(Sighting())
-        case Wait():
-            return encode(Sighting(executing=True, turn=_turn_of(record)))
+        case Wait() if isinstance(record, Executing):
+            return encode(Sighting(executing=True, turn=_turn(record.execution)))
         case Execute() if isinstance(record, Unknown) and record.idempotency_key is None:
             return encode(Sighting(unknown=True))
-        case Execute() | Refuse():
+        case Wait() | Execute() | Refuse():
             return encode(Sighting())
         case _ as never:
             assert_never(never)
@@ -182,7 +193,7 @@ class Claims:
             case Unknown(idempotency_key=idempotency_key):
                 return await self._start(claim, idempotency_key=idempotency_key)
             case Executing(execution=execution):
-                return await self._attach(claim, turn=_turn(execution.idempotency_key, execution.generation))
+                return await self._attach(claim, turn=_turn(execution))
             case Settled(execution=execution):
                 rerun = Rerun(
                     generation=execution.generation,
@@ -192,8 +203,8 @@ class Claims:
                 )
                 if not _taken(await claim.key.rerun(rerun, claim.arguments, attempt=claim.attempt), claim):
                     return False
-                turn = _turn(execution.idempotency_key, execution.generation + 1)
-                return await self._attach(claim, turn=turn)
+                turn = _turn(execution, generation=execution.generation + 1)
+                return await self._attach(claim, turn=f"{turn}/{claim.attempt}")
             case _ as never:
                 assert_never(never)
 
@@ -264,11 +275,5 @@ def _taken(signalled: Signalled, claim: Claim) -> bool:
     return signalled is Signalled.TAKEN
 
 
-def _turn_of(record: Record) -> str:
-    if isinstance(record, Unknown):
-        return ""
-    return _turn(record.execution.idempotency_key, record.execution.generation)
-
-
-def _turn(idempotency_key: str, generation: int) -> str:
-    return f"{idempotency_key}/{generation}"
+def _turn(execution: ExecutionRecord, *, generation: int | None = None) -> str:
+    return f"{execution.idempotency_key}/{execution.generation if generation is None else generation}"

@@ -79,14 +79,19 @@ class Ledger:
         scheduled = self.pages.scheduled
         if scheduled is None:
             return start
-        generation, _ = parse_activity_id(scheduled.activity_task_scheduled_event_attributes.activity_id)
+        generation, _ = _execution_in(scheduled)
         for request in self.pages.reruns:
             try:
-                [message, *_] = await _raw(self._workflow_converter(), request)
+                [message, *_] = await _raw(self._workflow_converter(), request.payloads)
                 rerun = decode(Rerun, message)
             except ValueError:  # sent by hand
                 continue
-            if rerun.generation + 1 == generation > start.generation:
+            settled = (
+                (start.generation, start.idempotency_key)
+                if request.settled is None
+                else _execution_in(request.settled)
+            )
+            if settled == (rerun.generation, rerun.idempotency_key) and rerun.generation + 1 == generation:
                 return rerun
         return start
 
@@ -135,18 +140,17 @@ class Ledger:
                     return Unknown(idempotency_key=start.idempotency_key)
         if pages.ended is not None and is_definite(pages.ended):
             return Unknown()
-        attributes = pages.scheduled.activity_task_scheduled_event_attributes
-        _, idempotency_key = parse_activity_id(attributes.activity_id)
+        _, idempotency_key = _execution_in(pages.scheduled)
         return Unknown(idempotency_key=idempotency_key)
 
     def _not_yet_scheduled(self, start: Start, content: Payload) -> Record:
         rollover = start.rollover
         execution = ExecutionRecord(
+            life=self.pages.first_run_id,
             activity=start.activity,
             generation=start.generation,
             idempotency_key=start.idempotency_key
             or new_idempotency_key(self.pages.first_run_id, start.generation),
-            life=self.pages.first_run_id,
             fingerprint=None,
             started_at=self.pages.started_at,
         )
@@ -164,13 +168,13 @@ class Ledger:
     async def _record_of(self, scheduled: HistoryEvent, *, ttl: timedelta | None) -> Record:
         pages = self.pages
         attributes = scheduled.activity_task_scheduled_event_attributes
-        generation, idempotency_key = parse_activity_id(attributes.activity_id)
+        generation, idempotency_key = _execution_in(scheduled)
         execution = ExecutionRecord(
+            life=pages.first_run_id,
             activity=attributes.activity_type.name,
             generation=generation,
             idempotency_key=idempotency_key,
             fingerprint=await self._fingerprint_of(attributes),
-            life=pages.first_run_id,
             started_at=time_of(scheduled),
         )
         if pages.ended is None or is_cancellation(pages.ended):
@@ -224,6 +228,11 @@ class Ledger:
                 is_local=False,
             )
         )
+
+
+def _execution_in(scheduled: HistoryEvent) -> tuple[int, str]:
+    """Return the generation and the idempotency key of an execution."""
+    return parse_activity_id(scheduled.activity_task_scheduled_event_attributes.activity_id)
 
 
 async def _record(client: Client, key_id: str, pages: Pages | None, *, with_fingerprint: bool) -> Record:

@@ -18,6 +18,15 @@ from dedupe.messages import RERUN
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request to execute again."""
+
+    payloads: list[Payload]
+    settled: HistoryEvent | None
+    """The schedule of the execution that it found settled; None where an earlier run had scheduled that."""
+
+
 @dataclass
 class Pages:
     """The events of one run that matter, last ones last. Built by `apply`, one event after the other."""
@@ -38,8 +47,8 @@ class Pages:
     """Its close event."""
     noticed_at: datetime | None = None
     """When the key's workflow took notice of the close event."""
-    reruns: list[list[Payload]] = field(default_factory=list[list[Payload]])
-    """The requests to execute again; some come too late, or twice."""
+    reruns: list[Request] = field(default_factory=list[Request])
+    """The requests to execute again that found the key settled; some are meant for another execution."""
     task_started: HistoryEvent | None = None
 
     def apply(self, event: HistoryEvent) -> None:
@@ -104,8 +113,8 @@ def _read_task_completion(pages: Pages, event: HistoryEvent) -> None:
 
 def _read_signal(pages: Pages, event: HistoryEvent) -> None:
     signal = event.workflow_execution_signaled_event_attributes
-    if signal.signal_name == RERUN:
-        pages.reruns.append(list(signal.input.payloads))
+    if signal.signal_name == RERUN and (pages.scheduled is None or pages.noticed_at is not None):
+        pages.reruns.append(Request(payloads=list(signal.input.payloads), settled=pages.scheduled))
 
 
 def _read_close(pages: Pages, event: HistoryEvent) -> None:

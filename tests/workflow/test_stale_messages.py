@@ -1,7 +1,6 @@
 """Messages that come to a key too early, too late, or are meant for another life of it."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -67,26 +66,71 @@ async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
 
 
 async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
-    real_grounds: Callable[..., Ground],
+    real: Ground,
 ) -> None:
-    """Should the key have dropped it, the claims that rely on it ask again after their wait slice."""
-    ground = real_grounds(wait_slice=timedelta(seconds=1))
-    ground.effects.then(ApplicationError("no", non_retryable=True))
-    gate = ground.effects.close()
-    async with ground.worker():
-        first = await ground.start_script(Call())
-        await ground.effects.seen(1)
-        record = await ground.keys.get("key")
+    """Should the key have dropped it, the claim that relies on it is told so, asks again, and is answered."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    gate = real.effects.close()
+    async with real.worker():
+        first = await real.start_script(Call())
+        await real.effects.seen(1)
+        record = await real.keys.get("key")
         assert record is not None
         early = Rerun(
-            generation=1, idempotency_key=record.idempotency_key, plan=Plan(task_queue=ground.task_queue)
+            generation=1, idempotency_key=record.idempotency_key, plan=Plan(task_queue=real.task_queue)
         )
-        key = KeyHandle(client=ground.server, key_id=ground.key_id())
+        key = KeyHandle(client=real.server, key_id=real.key_id())
         await key.rerun(early, Payload(), attempt=1)
         gate.set()
         assert (await first.result())[0][0].error == "ActivityError"
-        assert await ground.call(Call()) == returned("argument")
-    assert ground.effects.generations == [1, 2]
+        assert await real.call(Call()) == returned("argument")
+    assert real.effects.generations == [1, 2]
+
+
+async def test_a_request_meant_for_another_life_is_not_taken_for_the_origin(real: Ground) -> None:
+    """Each life of a key begins with generation 1; the idempotency key tells which one is meant."""
+    real.effects.then(*[ApplicationError("no", non_retryable=True)] * 2)
+    async with real.worker():
+        await real.call(Call())
+        forgotten = await real.keys.get("key")
+        assert forgotten is not None
+        assert await real.keys.forget("key")
+        await real.call(Call())
+        late = Rerun(
+            generation=1,
+            idempotency_key=forgotten.idempotency_key,
+            caller="too-late",
+            plan=Plan(task_queue=real.task_queue, ttl=timedelta(hours=1)),
+        )
+        await KeyHandle(client=real.server, key_id=real.key_id()).rerun(late, Payload(), attempt=1)
+        assert await real.call(Call()) == returned("argument")
+        record = await real.keys.get("key")
+    assert record is not None
+    assert (record.generation, record.started_by, record.expires_at) == (2, real.jobs[2].id, None)
+
+
+async def test_an_early_request_to_execute_again_is_not_taken_for_the_origin(real: Ground) -> None:
+    """One that comes while the key executes is dropped, and somebody else's is taken."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    gate = real.effects.close()
+    async with real.worker():
+        await real.start_script(Call())
+        await real.effects.seen(1)
+        executing = await real.keys.get("key")
+        assert executing is not None
+        early = Rerun(
+            generation=1,
+            idempotency_key=executing.idempotency_key,
+            caller="too-early",
+            plan=Plan(task_queue=real.task_queue),
+        )
+        await KeyHandle(client=real.server, key_id=real.key_id()).rerun(early, Payload(), attempt=7)
+        gate.set()
+        await real.jobs[0].result()
+        assert await real.call(Call()) == returned("argument")
+        record = await real.keys.get("key")
+    assert record is not None
+    assert record.started_by == real.jobs[1].id
 
 
 async def test_a_late_request_to_execute_again_is_not_taken_for_the_origin(real: Ground) -> None:
@@ -150,9 +194,6 @@ async def test_forgetting_one_life_of_a_key_spares_the_next(
     assert len(real.effects.attempts) == 2
 
 
-async def _closed(ground: Ground, run_id: str) -> bool:
-    handle = ground.server.get_workflow_handle(ground.key_id(), run_id=run_id)
-    return (await handle.describe()).close_time is not None
 async def test_forgetting_by_force_reaches_a_key_that_executes_again_meanwhile(real: Ground) -> None:
     """What is forgotten is the key's life, and not the one execution that was seen."""
     real.effects.then(ApplicationError("no", non_retryable=True))
@@ -170,3 +211,6 @@ async def test_forgetting_by_force_reaches_a_key_that_executes_again_meanwhile(r
     assert real.effects.generations == [1, 2, 1]
 
 
+async def _closed(ground: Ground, run_id: str) -> bool:
+    handle = ground.server.get_workflow_handle(ground.key_id(), run_id=run_id)
+    return (await handle.describe()).close_time is not None
