@@ -28,9 +28,9 @@ from temporalio.worker import (
 from dedupe.calls import CALL, SCOPED
 from dedupe.errors import InvalidCallError, UnreadableRecordError
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, ClaimInput, FailureMessage, Sighting, decode, encode
+from dedupe.messages import CLAIM, PEEK, ClaimInput, Sighting, decode, encode
 from dedupe.opening import open_failure, open_result, open_unanswered
-from dedupe.outcome import decode_answer
+from dedupe.outcome import FailedAnswer, decode_answer
 from dedupe.preparation import Call, prepare
 
 _PEEK_TIMEOUT = timedelta(seconds=2)
@@ -121,7 +121,7 @@ class _Outbound(WorkflowOutboundInterceptor):
         match answer:
             case Payload():
                 return open_result(call, answer)
-            case FailureMessage():
+            case FailedAnswer():
                 return open_failure(call, answer, converter=self._settings.failure_converter)
             case None:
                 raise UnreadableRecordError(key=call.question.key, reason="the claim returned no answer")

@@ -9,8 +9,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, 
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from dedupe.errors import DedupeError, UnreadableRecordError
-from dedupe.messages import WAITING, FailureMessage
-from dedupe.outcome import FailedResult, failed_result, failure_of
+from dedupe.messages import WAITING
+from dedupe.outcome import FailedAnswer, FailedResult, failed_result
 from dedupe.preparation import Call
 
 
@@ -31,14 +31,14 @@ def open_result(call: Call, result: Payload) -> Any:
     return value
 
 
-def open_failure(call: Call, message: FailureMessage, *, converter: FailureConverter) -> FailedResult:
+def open_failure(call: Call, answer: FailedAnswer, *, converter: FailureConverter) -> FailedResult:
     """Return a failure as a value, where the call skips failures.
 
     Raises:
         ActivityError: It does not, or the activity was cancelled.
         UnreadableRecordError: It is not the failure of an activity.
     """
-    error = converter.from_failure(failure_of(message), workflow.payload_converter())
+    error = converter.from_failure(answer.failure, workflow.payload_converter())
     if not isinstance(error, ActivityError):
         raise UnreadableRecordError(key=call.question.key, reason="it holds a failure of another kind")
     if not call.question.skip_failure or is_cancelled_exception(error):
@@ -47,8 +47,8 @@ def open_failure(call: Call, message: FailureMessage, *, converter: FailureConve
         error,
         key=call.key,
         activity=call.question.activity,
-        failed_at=message.failed_at,
-        reused=message.reused,
+        failed_at=answer.failed_at,
+        reused=answer.reused,
     )
 
 

@@ -5,6 +5,7 @@ crosses the wire as one payload: a success is the activity's own result, byte fo
 metadata; so it is decoded to the activity's return type as an undeduplicated result would be.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, assert_never
@@ -25,8 +26,8 @@ _FAILED = b"failed"
 _FAILED_AT_LENGTH = b"failed at length"
 _FACTS = "dedupe-facts"
 """Key in the metadata of a long failure: all of its message but the failure."""
-_LARGEST_JSON = 256 * 1024
-"""Bytes of a failure beyond which it travels as it is: JSON makes it a third larger, and so too large."""
+_LARGEST_JSON = 1_500_000
+"""Bytes of JSON beyond which a failure travels as it is, which is shorter: the service takes 2 MB."""
 
 RECLAIM = Payload(metadata={"encoding": b"binary/null", MARK: b"reclaim"})
 """Tells a waiting claim to look again: what it waited for is gone, or was not for it."""
@@ -78,28 +79,40 @@ class Answer:
                 payload.CopyFrom(result)
                 payload.metadata[MARK] = _SUCCEEDED
                 return payload
-            case Failed(failure) if failure.ByteSize() > _LARGEST_JSON:
-                facts = FailureMessage(failure={}, failed_at=self.settled_at, reused=self.reused)
-                return Payload(
-                    metadata={
-                        "encoding": b"binary/plain",
-                        MARK: _FAILED_AT_LENGTH,
-                        _FACTS: encode(facts).payload.data,
-                    },
-                    data=failure.SerializeToString(),
-                )
             case Failed(failure):
-                message = FailureMessage(
-                    failure=MessageToDict(failure), failed_at=self.settled_at, reused=self.reused
-                )
-                payload = encode(message).payload
+                payload = self._message(MessageToDict(failure))
                 payload.metadata[MARK] = _FAILED
-                return payload
+                return payload if payload.ByteSize() <= _LARGEST_JSON else self._at_length(failure)
             case _ as never:
                 assert_never(never)
 
+    def _at_length(self, failure: Failure) -> Payload:
+        return Payload(
+            metadata={
+                "encoding": b"binary/plain",
+                MARK: _FAILED_AT_LENGTH,
+                _FACTS: self._message({}).data,
+            },
+            data=failure.SerializeToString(),
+        )
 
-def decode_answer(payload: Payload) -> "Payload | FailureMessage | None":
+    def _message(self, failure: Mapping[str, Any]) -> Payload:
+        message = FailureMessage(failure=failure, failed_at=self.settled_at, reused=self.reused)
+        return encode(message).payload
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedAnswer:
+    """A failure as it came to one call."""
+
+    failure: Failure
+    failed_at: datetime
+    """Server time at which the failure was recorded."""
+    reused: bool
+    """Whether it was recorded before the call was made."""
+
+
+def decode_answer(payload: Payload) -> Payload | FailedAnswer | None:
     """Return the result, or the failure, that a payload carries; None where it is no answer."""
     mark = payload.metadata.get(MARK)
     if mark == _SUCCEEDED:
@@ -108,16 +121,14 @@ def decode_answer(payload: Payload) -> "Payload | FailureMessage | None":
         del result.metadata[MARK]
         return result
     if mark == _FAILED:
-        return decode(FailureMessage, payload)
-    if mark == _FAILED_AT_LENGTH:
-        facts = decode(FailureMessage, Payload(data=payload.metadata[_FACTS]))
-        return facts.model_copy(update={"failure": MessageToDict(Failure.FromString(payload.data))})
-    return None
-
-
-def failure_of(message: FailureMessage) -> Failure:
-    """Return the failure in a message."""
-    return ParseDict(dict(message.failure), Failure(), ignore_unknown_fields=True)
+        message = decode(FailureMessage, payload)
+        failure = ParseDict(dict(message.failure), Failure(), ignore_unknown_fields=True)
+    elif mark == _FAILED_AT_LENGTH:
+        message = decode(FailureMessage, Payload(data=payload.metadata[_FACTS]))
+        failure = Failure.FromString(payload.data)
+    else:
+        return None
+    return FailedAnswer(failure=failure, failed_at=message.failed_at, reused=message.reused)
 
 
 def roll_over(outcome: Outcome) -> Payload:

@@ -14,15 +14,15 @@ from temporalio.converter import DataConverter, DefaultFailureConverter, Default
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from dedupe.messages import FailureMessage, Rollover
+from dedupe.messages import Rollover
 from dedupe.outcome import (
     RECLAIM,
     Answer,
     Failed,
+    FailedAnswer,
     Succeeded,
     decode_answer,
     failed_result,
-    failure_of,
     roll_over,
     rolled_over,
 )
@@ -84,10 +84,8 @@ def test_a_failure_arrives_whole(*, reused: bool) -> None:
     outer = ApplicationError("outer", {"a": None}, 0, type="Outer")
     outer.__cause__ = inner
     sent = failure(outer)
-    message = decode_answer(answer(Failed(sent), reused=reused).encode())
-    assert isinstance(message, FailureMessage)
-    assert failure_of(message) == sent
-    assert (message.failed_at, message.reused) == (NOW, reused)
+    received = decode_answer(answer(Failed(sent), reused=reused).encode())
+    assert received == FailedAnswer(failure=sent, failed_at=NOW, reused=reused)
 
 
 def test_what_is_no_answer_is_told_from_one() -> None:
