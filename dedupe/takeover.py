@@ -12,6 +12,7 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RawValue
@@ -26,6 +27,7 @@ _PART = 5
 _MOST_EVENTS = 250
 """Of the key's history; those who joined later wait for their sticky time-outs."""
 _CONCURRENCY = 50
+_ENDS = {EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED, EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT}
 
 
 class TakeoverInterceptor(Interceptor):
@@ -99,14 +101,17 @@ async def _waiters(client: Client, key: WorkflowHandle[Any, Any]) -> list[Waiter
     )
     waiters: list[Waiter] = []
     for event in history.current_page or ():
-        if event.HasField("workflow_execution_started_event_attributes"):
-            [message] = await converter.decode(
-                event.workflow_execution_started_event_attributes.input.payloads[:1], [RawValue]
-            )
-            waiters.extend(decode(Start, message.payload).waiters)
-        elif event.workflow_execution_signaled_event_attributes.signal_name == ATTACH:
-            [message] = await converter.decode(
-                event.workflow_execution_signaled_event_attributes.input.payloads, [RawValue]
-            )
-            waiters.append(decode(Attach, message.payload).waiter)
+        if event.event_type in _ENDS:
+            waiters.clear()  # they have their answer
+        try:
+            if event.HasField("workflow_execution_started_event_attributes"):
+                payloads = event.workflow_execution_started_event_attributes.input.payloads
+                [message] = await converter.decode(payloads[:1], [RawValue])
+                waiters.extend(decode(Start, message.payload).waiters)
+            elif event.workflow_execution_signaled_event_attributes.signal_name == ATTACH:
+                payloads = event.workflow_execution_signaled_event_attributes.input.payloads
+                [message] = await converter.decode(payloads[:1], [RawValue])
+                waiters.append(decode(Attach, message.payload).waiter)
+        except ValueError:  # sent by hand
+            continue
     return waiters

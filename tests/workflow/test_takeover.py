@@ -14,7 +14,10 @@ from temporalio.api.workflowservice.v1 import ResetStickyTaskQueueRequest
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from dedupe import KeyState
+from dedupe.messages import ATTACH
 from tests.ground import Ground
+from tests.waiting import until
 from tests.workflow.codecs import Bound
 from tests.workflow.scripts import Call, Ended, returned
 
@@ -65,6 +68,28 @@ async def test_a_codec_that_binds_payloads_to_the_key_is_read(
     async with ground.worker():
         assert await lose_one_attempt(ground) == [returned("argument")] * 2
     assert sorted(taken_over) == sorted([ground.key_id(), *(job.id for job in ground.jobs)])
+
+
+async def test_those_who_have_their_answer_are_left_alone(real: Ground, taken_over: list[str]) -> None:
+    """Who waited for an earlier execution does not wait any more; a message from nobody is passed over."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        answered = await real.start_script(Call(), Call(after=timedelta(minutes=1)))
+        await real.effects.seen(1)
+        await until(lambda: _failed(real))
+        await real.key_workflow().signal(ATTACH, "junk")
+        real.effects.close()
+        job = await real.start_script(_LOST_ONCE)
+        await real.effects.seen(2)
+        real.effects.gate = None
+        assert await job.result() == [[returned("argument")]]
+    assert answered.id not in taken_over
+    assert sorted(taken_over) == sorted([real.key_id(), job.id])
+
+
+async def _failed(ground: Ground) -> bool:
+    record = await ground.keys.get("key")
+    return record is not None and record.state is KeyState.FAILED
 
 
 async def test_an_activity_that_blocks_is_taken_over(real: Ground, taken_over: list[str]) -> None:
