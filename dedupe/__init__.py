@@ -8,13 +8,13 @@ The way of one call, as a list of files to read:
 - `messages`: what both sides of the wire agree on.
 - `claim`: the round trip to the key's workflow; `key_handle` is that workflow as seen from outside.
 - `decision`: which call gets what.
-- `ledger`: reading a record out of a history.
+- `ledger`: reading a record out of a history; `pages` are the events of it that matter.
 - `key_workflow`: one per key: executes, locks, records.
 - `settle`: answering all that wait.
 - `outcome`: how an execution ended, and what a call gets of it.
 
-Beside the road: `errors`, `execution` (for activities), `plugin` and `key_server` (wiring), `timeskipping`
-(the test server), `admin` and `__main__` (for operators).
+Beside the road: `errors`, `execution` (for activities), `plugin` and `key_server` (wiring), `takeover` (after
+a lost attempt), `timeskipping` (the test server), `admin` and `__main__` (for operators).
 """
 
 from dedupe.admin import DedupeKeys, KeyRecord, KeyState

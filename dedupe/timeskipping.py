@@ -3,7 +3,7 @@
 It does not skip time while an activity is open, and cannot complete one by id during its back-off: here a
 claim waits by failing with a retry delay, and nobody tells it. It leaps ten years once the awaited workflow
 has closed, which times out every open one: here the key's workflow closes as soon as it has settled, and its
-closed run is the record. So a TTL is judged by server time stamps. No other module knows of this.
+closed run is the record. So a TTL is judged by server time stamps.
 """
 
 import asyncio
