@@ -37,6 +37,8 @@ S = TypeVar("S")
 class Deduplication:
     """What a deduplicated call says beyond a plain one."""
 
+    activity: str
+    """By its registered name. Others that an interceptor starts on the way are not meant."""
     key: str
     """As the job gave it."""
     scoped: ScopedKey
@@ -261,7 +263,7 @@ def start_activity(
     Raises:
         DedupeError: The call cannot be carried out; nothing was executed.
     """
-    name = activity if isinstance(activity, str) else getattr(activity, "__name__", repr(activity))
+    name = _name_of(activity)
     lent = cast("Mapping[str, Callable[..., ScopedKey]]", workflow.extern_functions())
     if SCOPED not in lent:
         raise PluginMissingError(activity=name)
@@ -269,6 +271,7 @@ def start_activity(
     key = plain.pop("deduplication_key", None)
     scope = plain.pop("deduplication_scope", Scope.PROJECT)
     call = Deduplication(
+        activity=name,
         key=key,
         scoped=lent[SCOPED](key, scope=scope, job=workflow.info().workflow_type),
         skip_failure=skip_failure,
@@ -279,11 +282,32 @@ def start_activity(
         plain["arg"] = arg
     token = CALL.set(call)
     try:
-        return workflow.start_activity(activity, args=args, result_type=result_type, **plain)
+        handle: workflow.ActivityHandle[Any] = workflow.start_activity(
+            activity, args=args, result_type=result_type, **plain
+        )
     except (TypeError, ValueError, AttributeError) as error:
         raise InvalidCallError(activity=name, key=call.scoped.key, reason=str(error)) from error
     finally:
         CALL.reset(token)
+    if _is_scheduled(handle):
+        handle.cancel()  # before the command has left
+        reason = "an interceptor of this worker started another activity instead, or does not use its `next`"
+        raise InvalidCallError(activity=name, key=call.scoped.key, reason=reason)
+    return handle
+
+
+def _name_of(activity: Any) -> str:
+    """Return the name that an activity is registered by."""
+    if isinstance(activity, str):
+        return activity
+    definition = getattr(activity, "__temporal_activity_definition", None)
+    name = getattr(definition, "name", None)
+    return str(name or getattr(activity, "__name__", activity))
+
+
+def _is_scheduled(handle: workflow.ActivityHandle[Any]) -> bool:
+    """Return whether it is the SDK's own handle: of an activity that is run as it is, unprotected."""
+    return type(handle).__module__.startswith("temporalio.worker")
 
 
 @overload

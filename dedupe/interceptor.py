@@ -26,7 +26,7 @@ from temporalio.worker import (
 )
 
 from dedupe.calls import CALL, SCOPED
-from dedupe.errors import InvalidCallError, UnreadableRecordError
+from dedupe.errors import UnreadableRecordError
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK, ClaimInput, Sighting, decode, encode
 from dedupe.opening import open_failure, open_result, open_unanswered
@@ -91,24 +91,13 @@ class _Outbound(WorkflowOutboundInterceptor):
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         deduplication = CALL.get()
-        if deduplication is None:
+        if deduplication is None or input.activity != deduplication.activity:
             return self.next.start_activity(input)
-        CALL.set(None)
         call = prepare(deduplication, input)
         handle = workflow.ActivityHandle(self._carry_out(call, input))
         # A worker that stops drops its workflows as they are; the SDK silences its own handles the same way.
         setattr(handle, "_log_destroy_pending", False)  # noqa: B010
         return handle
-
-    def start_local_activity(self, input: StartLocalActivityInput) -> workflow.ActivityHandle[Any]:
-        deduplication = CALL.get()
-        if deduplication is not None:
-            raise InvalidCallError(
-                activity=input.activity,
-                key=deduplication.scoped.key,
-                reason="a local activity cannot be deduplicated",
-            )
-        return self.next.start_local_activity(input)
 
     async def _carry_out(self, call: Call, input: StartActivityInput) -> Any:
         try:

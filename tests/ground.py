@@ -11,7 +11,7 @@ from uuid import uuid4
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Worker
+from temporalio.worker import Interceptor, Worker
 
 from dedupe import DedupeKeys, DedupePlugin, Scope
 from dedupe.keys import Keyspace
@@ -45,6 +45,8 @@ class Ground:
     effects: Effects = field(default_factory=Effects)
     jobs: list[WorkflowHandle[Any, Any]] = field(default_factory=list[WorkflowHandle[Any, Any]])
     workflows: list[type] = field(default_factory=lambda: [Script, OtherScript, Parents])
+    interceptors: list[Interceptor] = field(default_factory=list[Interceptor])
+    """Of its workers, beside those of the client."""
     max_cached_workflows: int = 100
     project: str = PROJECT
     key_secret: str | None = None
@@ -132,6 +134,7 @@ class Ground:
             "task_queue": self.task_queue,
             "workflows": self.workflows,
             "activities": [self.effects.effect, self.effects.other, *activities],
+            "interceptors": self.interceptors,
             "max_cached_workflows": self.max_cached_workflows,
             **config,
         }
@@ -224,17 +227,19 @@ class Ground:
 
     async def replay(self) -> int:
         """Replay the histories of all jobs and of all keys they claimed; return how many those are."""
-        histories = [await job.fetch_history() for job in self.jobs]
+        jobs = [await job.fetch_history() for job in self.jobs]
         codec = self.client.data_converter.payload_codec
-        ids = dict.fromkeys([key for history in histories for key in await claimed(history, codec)])
-        for key_id in ids:
+        keys: list[WorkflowHistory] = []
+        for key_id in dict.fromkeys([key for history in jobs for key in await claimed(history, codec)]):
             try:
-                histories.append(await self.server.get_workflow_handle(key_id).fetch_history())
+                keys.append(await self.server.get_workflow_handle(key_id).fetch_history())
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
-        await replay(histories, workflows=self.workflows, client=self.client, plugin=self.plugin)
-        return len(histories)
+        known: dict[str, Any] = {"workflows": self.workflows, "client": self.client, "plugin": self.plugin}
+        await replay(jobs, interceptors=self.interceptors, **known)
+        await replay(keys, **known)
+        return len(jobs) + len(keys)
 
     async def close(self) -> None:
         """End the jobs that are still open."""

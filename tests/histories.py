@@ -7,14 +7,19 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import PayloadCodec
-from temporalio.worker import Replayer
+from temporalio.worker import Interceptor, Replayer
 
 from dedupe import DedupePlugin
 from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
 
 
 async def replay(
-    histories: Sequence[WorkflowHistory], *, workflows: Sequence[type], client: Client, plugin: DedupePlugin
+    histories: Sequence[WorkflowHistory],
+    *,
+    workflows: Sequence[type],
+    client: Client,
+    plugin: DedupePlugin,
+    interceptors: Sequence[Interceptor] = (),
 ) -> None:
     """Replay histories, and raise for the first that does not come out as it went."""
 
@@ -22,7 +27,12 @@ async def replay(
         for history in histories:
             yield history
 
-    replayer = Replayer(workflows=workflows, data_converter=client.data_converter, plugins=[plugin])
+    replayer = Replayer(
+        workflows=workflows,
+        data_converter=client.data_converter,
+        interceptors=interceptors,
+        plugins=[plugin],
+    )
     await replayer.replay_workflows(each(), raise_on_replay_failure=True)
 
 
