@@ -301,8 +301,7 @@ def _name_of(activity: Any) -> str:
     if isinstance(activity, str):
         return activity
     definition = getattr(activity, "__temporal_activity_definition", None)
-    name = getattr(definition, "name", None)
-    return str(name or getattr(activity, "__name__", activity))
+    return str(getattr(definition, "name", None) or getattr(activity, "__name__", activity))
 
 
 def _is_scheduled(handle: workflow.ActivityHandle[Any]) -> bool:

@@ -100,6 +100,15 @@ class KeyServer:
         if self._running.done():
             self._running.result()
 
+    async def ended(self) -> None:
+        """Wait until the embedded worker ends.
+
+        Raises:
+            Exception: What it failed of.
+        """
+        await asyncio.wait({self._running})
+        self._running.result()
+
     async def stop(self) -> None:
         """Drain and end. Does not raise what it failed of: `run_beside` does."""
         if not self._running.done():

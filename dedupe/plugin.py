@@ -5,12 +5,15 @@ interceptors, the peek and the claim, and runs beside it one embedded worker on 
 workflows of the keys live.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from typing import Any, cast
 
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
@@ -25,11 +28,11 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from dedupe.claim import Claim, Claims, peeked
 from dedupe.interceptor import CallSettings, DedupeInterceptor
 from dedupe.key_handle import KeyHandle
-from dedupe.key_server import CallerHeadersInterceptor, serving
+from dedupe.key_server import CallerHeadersInterceptor, KeyServer, serving
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK, ClaimInput, Question, decode
-from dedupe.preparation import LONGEST_TIME
+from dedupe.preparation import LONGEST_TIME, is_name
 from dedupe.takeover import TakeoverInterceptor
 from dedupe.timeskipping import TimeSkippingClaims, is_time_skipping, unless_expired
 
@@ -71,12 +74,15 @@ class DedupePlugin(SimplePlugin):
 
         Raises:
             InvalidKeyspaceError: Organization, project or secret is empty.
-            ValueError: The wait slice is no time that one can wait.
+            ValueError: Another setting is none that can be used.
         """
         super().__init__("dedupe.DedupePlugin")
         if not timedelta(0) < wait_slice <= LONGEST_TIME:
-            message = f"wait_slice is {wait_slice}, give a positive one below 100 years"
-            raise ValueError(message)
+            raise ValueError(f"wait_slice is {wait_slice}, give a positive one below 100 years")
+        if max_cached_keys < 0:
+            raise ValueError(f"max_cached_keys is {max_cached_keys}, give 0 or more")
+        if not is_name(task_queue):
+            raise ValueError(f"task_queue is {task_queue[:80]!r}, give a name that the service takes")
         self.keyspace = Keyspace(
             organization=organization,
             project=project,
@@ -92,9 +98,17 @@ class DedupePlugin(SimplePlugin):
         """Add the interceptors, the peek and the claim to a worker that runs jobs.
 
         A worker without activities of its own polls for none: it would take those of others off its queue.
+
+        Raises:
+            ValueError: The worker's task queue is that of the keys, or it has another plugin with other keys.
         """
         if _serves_keys(config):
             return config
+        if config.get("task_queue") == self.task_queue:
+            raise ValueError(
+                f"task queue {self.task_queue!r} is where the workflows of keys live: "
+                "give the worker another, or DedupePlugin(task_queue=...)"
+            )
         present = _job_activities(config)
         if present is not None:
             present.plugin.require_same(self)
@@ -102,12 +116,7 @@ class DedupePlugin(SimplePlugin):
         client = config.get("client")
         if client is None:
             return config
-        activities = _JobActivities(
-            self,
-            claims=Claims(task_queue=self.task_queue),
-            time_skipping_claims=self._time_skipping_claims,
-            alone=not config.get("activities"),
-        )
+        activities = self._activities(alone=not config.get("activities"))
         if activities.alone:
             config["no_remote_activities"] = True
         config["activities"] = [*config.get("activities", []), *activities.both]
@@ -129,8 +138,9 @@ class DedupePlugin(SimplePlugin):
             ValueError: The other one means other keys.
         """
         if (self.keyspace, self.task_queue) != (other.keyspace, other.task_queue):
-            message = "the worker and its client have different DedupePlugins: give one of them to either"
-            raise ValueError(message)
+            raise ValueError(
+                "the worker and its client have different DedupePlugins: give one of them to either"
+            )
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Make the histories of jobs, and of keys, replayable."""
@@ -149,29 +159,57 @@ class DedupePlugin(SimplePlugin):
 
         Raises:
             ValueError: Another plugin added activities after this one had seen none.
+            Exception: The service could not be asked, or the worker that serves the keys failed.
         """
-        config = worker.config(active_config=True)
-        activities = _job_activities(config)
+        activities = _job_activities(worker.config(active_config=True))
         if activities is None or activities.plugin is not self:
             await next(worker)
             return
-        if activities.alone and len(_activities(config)) > len(activities.both):
-            message = (
-                "a plugin added activities after DedupePlugin, which saw none and had the worker poll "
-                "for none: give them to the worker itself, or give it DedupePlugin after that plugin"
-            )
-            raise ValueError(message)
-        activities.skips_time = await is_time_skipping(worker.client)
-        if not self._serve:
-            await next(worker)
-            return
-        async with serving(
-            worker.client,
+        async with AsyncExitStack() as stack:
+            try:
+                _check_late_activities(worker, activities)
+                activities.skips_time = await is_time_skipping(worker.client)
+                serving_keys = self._serving(worker.client, activities)
+                server = await stack.enter_async_context(serving_keys) if self._serve else None
+            except BaseException:
+                await _begin_and_end(worker, next)
+                raise
+            if server is None:
+                await next(worker)
+            else:
+                await server.run_beside(worker, next)
+
+    async def serve_keys(self, client: Client) -> None:
+        """Serve the workflows of keys, and no jobs, until cancelled: for a process of its own.
+
+        What it has begun is done when this returns. Where processes of jobs are not to serve keys beside
+        them, they have `serve=False`, and one or more processes do this. They need no activities of jobs.
+
+        Raises:
+            Exception: The service could not be asked, or the worker failed.
+        """
+        activities = self._activities(alone=True)
+        activities.skips_time = await is_time_skipping(client)
+        async with self._serving(client, activities) as server:
+            await server.ended()
+
+    def _activities(self, *, alone: bool) -> "_JobActivities":
+        return _JobActivities(
+            self,
+            claims=Claims(task_queue=self.task_queue),
+            time_skipping_claims=self._time_skipping_claims,
+            alone=alone,
+        )
+
+    def _serving(
+        self, client: Client, activities: "_JobActivities"
+    ) -> AbstractAsyncContextManager[KeyServer]:
+        return serving(
+            client,
             task_queue=self.task_queue,
             max_cached_keys=self._max_cached_keys,
             activities=[activities.claim],
-        ) as server:
-            await server.run_beside(worker, next)
+        )
 
     def _interceptor(self, converter: DataConverter, *, claim_task_queue: str | None) -> DedupeInterceptor:
         return DedupeInterceptor(
@@ -229,6 +267,20 @@ def _job_activities(config: WorkerConfig) -> _JobActivities | None:
         return None
     owners = (getattr(function, "__self__", None) for function in _activities(config))
     return next((owner for owner in owners if isinstance(owner, _JobActivities)), None)
+
+
+def _check_late_activities(worker: Worker, added: _JobActivities) -> None:
+    registered = _activities(worker.config(active_config=True))
+    if added.alone and len(registered) > len(added.both):
+        raise ValueError(
+            "a plugin added activities after DedupePlugin, which saw none and had the worker poll for none: "
+            "give them to the worker itself, or give it DedupePlugin after that plugin"
+        )
+
+
+async def _begin_and_end(worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+    """Let a worker that cannot run begin, and end at once: leaving its `async with` waits for its end."""
+    await asyncio.gather(worker.shutdown(), next(worker), return_exceptions=True)
 
 
 def _passing_through(runner: WorkflowRunner) -> WorkflowRunner:

@@ -118,7 +118,7 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
         "activity_id": input.activity_id and _claim_id(call, input),
     }
     for field, value in names.items():
-        if value is not None and not _is_name(value):
+        if value is not None and not is_name(value):
             return f"{field} {value[:80]!r} is not a name that the service takes"
     if call.ttl is not None and not timedelta(0) < call.ttl <= LONGEST_TIME:
         return (
@@ -156,8 +156,11 @@ def _reason_against_retries(policy: RetryPolicy | None) -> str | None:
     return None
 
 
-def _is_name(name: str) -> bool:
-    """Return whether the service takes it. One it refuses would hold up the key, and with it all callers."""
+def is_name(name: str) -> bool:
+    """Return whether the service takes the name of an activity or a task queue.
+
+    One that it refuses would hold up the key, and with it all callers.
+    """
     return name != "" and _fits(name, _LONGEST_NAME) and not name.startswith("/_sys/")
 
 

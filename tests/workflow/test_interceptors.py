@@ -24,8 +24,6 @@ from tests.workflow.scripts import Call, returned
 
 Kind = Callable[[WorkflowOutboundInterceptor], WorkflowOutboundInterceptor]
 
-_ACTIVITY_OPTIONS: dict[str, Any] = {"start_to_close_timeout": timedelta(seconds=5)}
-
 
 class Outbound(Interceptor):
     """Puts one outbound interceptor into every workflow."""
@@ -48,7 +46,7 @@ class Outbound(Interceptor):
 
 
 @activity.defn
-async def audit(what: str) -> None:
+async def audit() -> None:
     """Note something, wherever."""
 
 
@@ -57,7 +55,7 @@ class _Auditing(WorkflowOutboundInterceptor):
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         if input.activity == "effect":
-            workflow.start_activity(audit, "effect", **_ACTIVITY_OPTIONS)
+            workflow.start_activity(audit, start_to_close_timeout=timedelta(seconds=5))
         return super().start_activity(input)
 
 

@@ -19,7 +19,6 @@ from temporalio.common import HeaderCodecBehavior, Priority
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.exceptions import ApplicationError
-from temporalio.plugin import SimplePlugin
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
@@ -221,17 +220,6 @@ async def test_a_worker_without_activities_takes_none_of_those_beside_it(real: G
         assert plain == [[returned("argument")] * 20]
         assert await real.call(Call()) == returned("argument")
     assert len(real.effects.attempts) == 21
-
-
-async def test_activities_that_another_plugin_adds_are_not_left_lying(real: Ground) -> None:
-    """The plugin cannot know of those that are added after it looked; nobody would poll for them."""
-    late = SimplePlugin("late", activities=[real.effects.effect])
-    worker = Worker(real.client, task_queue=f"{real.task_queue}-late", workflows=[Script], plugins=[late])
-    with pytest.raises(ValueError, match="give them to the worker itself"):
-        await worker.run()
-    first = Worker(real.server, task_queue=real.task_queue, workflows=[Script], plugins=[late, real.plugin])
-    async with first:
-        assert await real.call() == returned("argument")
 
 
 @pytest.mark.parametrize("wait_slice", [timedelta(0), timedelta(seconds=-1), timedelta.max])

@@ -1,0 +1,113 @@
+"""Workers with the plugin, from their start to their end: what keeps one from starting says so."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.plugin import SimplePlugin
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
+
+import dedupe.plugin
+from dedupe import DedupePlugin
+from tests.ground import Ground
+from tests.workflow.scripts import Call, Script, returned
+
+_Run = Callable[[Worker], Awaitable[None]]
+
+
+async def _within(worker: Worker) -> None:
+    async with worker:
+        await asyncio.Event().wait()
+
+
+@pytest.fixture(params=[Worker.run, _within], ids=["run", "async with"])
+def run(request: pytest.FixtureRequest) -> _Run:
+    """Each of the two ways to run a worker."""
+    way: _Run = request.param
+    return way
+
+
+async def _fails(worker: Worker, run: _Run) -> str:
+    """Run a worker that cannot start; return why."""
+    with pytest.raises((RPCError, ValueError, RuntimeError)) as caught:
+        async with asyncio.timeout(30):
+            await run(worker)
+    return str(caught.value)
+
+
+async def test_a_service_that_refuses_the_first_question_ends_the_worker(
+    real: Ground, run: _Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is raised, where the worker is run and where its block is left."""
+
+    async def refuse(client: Client) -> bool:
+        del client
+        raise RPCError("the token has expired", RPCStatusCode.UNAUTHENTICATED, b"")
+
+    monkeypatch.setattr(dedupe.plugin, "is_time_skipping", refuse)
+    worker = Worker(real.client, task_queue=real.task_queue, workflows=[Script])
+    assert "the token has expired" in await _fails(worker, run)
+
+
+async def test_activities_that_another_plugin_adds_late_end_the_worker(real: Ground, run: _Run) -> None:
+    """The plugin cannot know of those that are added after it looked; nobody would poll for them."""
+    late = SimplePlugin("late", activities=[real.effects.effect])
+    worker = Worker(real.client, task_queue=real.task_queue, workflows=[Script], plugins=[late])
+    assert "give them to the worker itself" in await _fails(worker, run)
+
+
+async def test_activities_that_another_plugin_adds_in_time_are_run(real: Ground) -> None:
+    """A plugin before this one may bring the activities."""
+    early = SimplePlugin("early", activities=[real.effects.effect])
+    plugins = [early, real.plugin]
+    async with Worker(real.server, task_queue=real.task_queue, workflows=[Script], plugins=plugins):
+        assert await real.call() == returned("argument")
+
+
+async def test_a_key_server_that_cannot_start_ends_the_worker(
+    real: Ground, run: _Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without anybody to serve the keys, a worker of jobs does not pretend to work."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no more sockets")
+
+    monkeypatch.setattr(dedupe.plugin, "serving", broken)
+    worker = Worker(real.client, task_queue=real.task_queue, workflows=[Script])
+    assert "no more sockets" in await _fails(worker, run)
+
+
+def test_the_task_queue_of_the_keys_is_for_no_jobs(real: Ground) -> None:
+    """A worker that took the tasks of keys for those of jobs would fail them all."""
+    with pytest.raises(ValueError, match=f"'{real.key_queue}' is where the workflows of keys live"):
+        Worker(real.client, task_queue=real.key_queue, workflows=[Script])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_cached_keys": -1}, {"task_queue": ""}, {"task_queue": "\ud800"}, {"task_queue": "q" * 1_001}],
+    ids=["cache", "no queue", "no text", "long queue"],
+)
+def test_settings_that_no_worker_can_have_are_refused(settings: dict[str, Any]) -> None:
+    """They are refused when the plugin is made, by their names, and not call by call."""
+    [name] = settings
+    with pytest.raises(ValueError, match=name):
+        DedupePlugin(organization="acme", project="web", **settings)
+
+
+async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Callable[..., Ground]) -> None:
+    """With serve=False calls wait until somebody serves the keys, and `serve_keys` is all that takes."""
+    ground = real_grounds(serve=False)
+    async with ground.worker():
+        job = await ground.start_script(Call())
+        await ground.claiming(1)
+        serving = asyncio.create_task(ground.plugin.serve_keys(ground.server))
+        assert await job.result() == [[returned("argument")]]
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+    assert len(ground.effects.attempts) == 1
