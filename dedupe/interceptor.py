@@ -28,7 +28,7 @@ from temporalio.worker import (
 from dedupe.calls import CALL, SCOPED
 from dedupe.errors import UnreadableRecordError
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, ClaimInput, Sighting, decode, encode
+from dedupe.messages import CLAIM, PEEK, TOO_LARGE, ClaimInput, Sighting, decode, encode
 from dedupe.opening import open_failure, open_result, open_unanswered
 from dedupe.outcome import FailedAnswer, decode_answer
 from dedupe.preparation import Call, prepare
@@ -154,7 +154,9 @@ class _Outbound(WorkflowOutboundInterceptor):
                 start_to_close_timeout=self._settings.wait_slice,
                 heartbeat_timeout=None,
                 retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10)
+                    initial_interval=timedelta(milliseconds=100),
+                    maximum_interval=timedelta(seconds=10),
+                    non_retryable_error_types=[TOO_LARGE],
                 ),
                 cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
                 headers=input.headers,

@@ -30,6 +30,7 @@ from dedupe.messages import (
     KEY_WORKFLOW,
     RERUN,
     SETTLE,
+    TOO_LARGE,
     Attach,
     Forget,
     Rerun,
@@ -184,7 +185,7 @@ class KeyWorkflow:
             schedule_to_start_timeout=plan.schedule_to_start_timeout,
             start_to_close_timeout=plan.start_to_close_timeout,
             heartbeat_timeout=plan.heartbeat_timeout,
-            retry_policy=plan.retry_policy,
+            retry_policy=_ended_by_too_large(plan.retry_policy),
             summary=plan.summary,
             priority=plan.priority,
         )
@@ -343,6 +344,15 @@ class KeyWorkflow:
 def _now() -> datetime:
     """Return the workflow's time, to the microsecond as the ledger reads it; the SDK's own is rounded."""
     return _EPOCH + timedelta(microseconds=workflow.time_ns() // 1000)
+
+
+def _ended_by_too_large(policy: RetryPolicy | None) -> RetryPolicy:
+    """Return the caller's policy, for which a result that is too large is an end.
+
+    Another attempt would have the effect again, and the same result.
+    """
+    policy = policy or RetryPolicy()
+    return replace(policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), TOO_LARGE])
 
 
 def _idempotency_key(generation: int) -> str:

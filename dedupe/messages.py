@@ -36,6 +36,11 @@ MARK = "dedupe"
 WAITING = "dedupe.waiting"
 """Type of the benign error with which the attempt of a claim ends that has to come back."""
 
+TOO_LARGE = "PayloadsTooLarge"
+"""Type of the error with which workers of the SDK report a result that the service would not take.
+
+They let it be retried; the service itself, to which other SDKs leave the judgement, does not."""
+
 _ARGUMENTS = b"arguments"
 
 

@@ -1,5 +1,6 @@
 """Failures reach a call as they would without a key."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,6 +11,9 @@ from dedupe import KeyState
 from tests.ground import Ground
 from tests.workflow.failing import WAYS, Fields, Look, RaiseAfterAll, fail
 from tests.workflow.scripts import Call, returned
+
+_LARGEST = 2 * 1024 * 1024
+"""Bytes that the service takes of a payload, with its metadata: 36 of a text."""
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -60,6 +64,36 @@ async def test_a_failure_as_large_as_the_service_takes_is_told(real: Ground) -> 
     assert recorded.reused
     assert len(real.effects.attempts) == 1
     await real.replay()
+
+
+async def test_a_result_too_large_to_record_takes_effect_once_a_call(real: Ground) -> None:
+    """It settles the key as failed, whatever the retry policy: another attempt would only have its effect."""
+    real.effects.then(*["r" * 3_000_000] * 2, "small")
+    async with real.worker():
+        ends = [await real.call(Call(attempts=0)) for _ in range(2)]
+        assert [(ended.error, ended.type) for ended in ends] == [("ActivityError", "PayloadsTooLarge")] * 2
+        assert len(real.effects.attempts) == 2
+        assert await real.call(Call(attempts=0)) == returned("small")
+    # The effect happened, so a provider is asked with the same key again.
+    assert len(set(real.effects.idempotency_keys)) == 1
+
+
+async def test_a_result_too_large_to_be_told_is_an_error(real_grounds: Callable[..., Ground]) -> None:
+    """A result that fits into the record, but not, with its mark, into an answer, leaves nobody waiting."""
+    ground = real_grounds(wait_slice=timedelta(seconds=1))
+    ground.effects.then("r" * (_LARGEST - 36))
+    async with ground.worker():
+        told, recorded = [await ground.call(Call(attempts=0)) for _ in range(2)]
+        record = await ground.keys.get("key")
+    assert (told.error, told.activity, told.type) == ("ActivityError", "effect", "ServerError")
+    assert (recorded.error, recorded.activity, recorded.type) == (
+        "ActivityError",
+        "effect",
+        "PayloadsTooLarge",
+    )
+    assert record is not None
+    assert record.state is KeyState.SUCCEEDED
+    assert len(ground.effects.attempts) == 1
 
 
 async def test_an_unknown_activity_type_fails_for_all(ground: Ground) -> None:
