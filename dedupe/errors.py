@@ -33,10 +33,7 @@ class DedupeError(ApplicationError):
 class InvalidDeduplicationKeyError(DedupeError):
     """The deduplication key of a call is no key."""
 
-    template = (
-        "invalid deduplication key: {reason}. Give a string of 1 to 2,048 characters without NUL, "
-        'such as deduplication_key=f"welcome-email-{{user.id}}".'
-    )
+    template = "invalid deduplication key: {reason}."
 
 
 class InvalidKeyspaceError(DedupeError):

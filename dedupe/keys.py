@@ -147,24 +147,33 @@ class Keyspace:
             case Scope.JOB if job:
                 return (self.organization, self.project, job)
             case Scope.JOB:
-                raise InvalidDeduplicationKeyError(reason="a key of scope JOB needs the job's workflow type")
+                raise InvalidDeduplicationKeyError(
+                    reason="a key of Scope.JOB needs the workflow type of the job. Give job=..."
+                )
             case _:  # a caller without a type checker
-                raise InvalidDeduplicationKeyError(reason=f"{scope!r} is not a Scope")
+                raise InvalidDeduplicationKeyError(
+                    reason=f"{scope!r} is no scope. Give Scope.PROJECT, Scope.JOB or Scope.ORGANIZATION"
+                )
 
     def _checked(self, key: object) -> str:
         """Return the key when it can be one. Messages show it only where it needs no hiding."""
         if not isinstance(key, str):
-            raise InvalidDeduplicationKeyError(reason=f"it is of type {type(key).__name__}")
+            raise _no_key(f"it is of type {type(key).__name__}")
         shown = repr(key[:80]) if self.key_secret is None else "the key"
         if not key:
-            raise InvalidDeduplicationKeyError(reason="it is empty")
+            raise _no_key("it is empty")
         if len(key) > MAX_KEY_LENGTH:
-            raise InvalidDeduplicationKeyError(reason=f"{shown}… has {len(key):,} characters")
+            raise _no_key(f"{shown}… has {len(key):,} characters")
         if "\0" in key:
-            raise InvalidDeduplicationKeyError(reason=f"{shown} holds a NUL character")
+            raise _no_key(f"{shown} holds a NUL character")
         if not _is_text(key):
-            raise InvalidDeduplicationKeyError(reason=f"{shown} holds a lone surrogate, which is no text")
+            raise _no_key(f"{shown} holds a lone surrogate, which is no text")
         return key
+
+
+def _no_key(reason: str) -> InvalidDeduplicationKeyError:
+    advice = f"Give a string of 1 to {MAX_KEY_LENGTH:,} characters without NUL"
+    return InvalidDeduplicationKeyError(reason=f'{reason}. {advice}, such as f"welcome-email-{{user.id}}"')
 
 
 def fingerprint(arguments: Sequence[Payload]) -> str:

@@ -82,7 +82,7 @@ class DedupePlugin(SimplePlugin):
         if max_cached_keys < 0:
             raise ValueError(f"max_cached_keys is {max_cached_keys}, give 0 or more")
         if not is_name(task_queue):
-            raise ValueError(f"task_queue is {task_queue[:80]!r}, give a name that the service takes")
+            raise ValueError(f"task_queue is {task_queue!r:.80}, give a name that the service takes")
         self.keyspace = Keyspace(
             organization=organization,
             project=project,

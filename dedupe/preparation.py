@@ -108,8 +108,8 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
         "heartbeat_timeout": input.heartbeat_timeout,
     }
     for name, timeout in timeouts.items():
-        if timeout is not None and not timedelta(0) < timeout <= LONGEST_TIME:
-            return f"{name} is {timeout}, give a positive one below 100 years"
+        if timeout is not None and not _is_time(timeout):
+            return f"{name} is {timeout}, give a positive timedelta below 100 years"
     if input.schedule_to_close_timeout is None and input.start_to_close_timeout is None:
         return "it has no time-out, give start_to_close_timeout or schedule_to_close_timeout"
     names = {
@@ -119,15 +119,21 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
     }
     for field, value in names.items():
         if value is not None and not is_name(value):
-            return f"{field} {value[:80]!r} is not a name that the service takes"
-    if call.ttl is not None and not timedelta(0) < call.ttl <= LONGEST_TIME:
+            return f"{field} {value!r:.80} is not a name that the service takes"
+    if call.ttl is not None and not _is_time(call.ttl):
         return (
-            f"deduplication_ttl is {call.ttl}, give a positive one below 100 years, "
+            f"deduplication_ttl is {call.ttl}, give a positive timedelta below 100 years, "
             "or None to keep the outcome for ever"
         )
+    if not isinstance(call.skip_failure, bool):
+        return f"skip_failure is {call.skip_failure!r}, give True or False"
     if call.on_mismatch not in {"reuse", "raise"}:
         return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
     return _reason_against_priority(input.priority) or _reason_against_retries(input.retry_policy)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, timedelta) and timedelta(0) < value <= LONGEST_TIME
 
 
 def _reason_against_priority(priority: Priority) -> str | None:
@@ -156,12 +162,14 @@ def _reason_against_retries(policy: RetryPolicy | None) -> str | None:
     return None
 
 
-def is_name(name: str) -> bool:
+def is_name(name: object) -> bool:
     """Return whether the service takes the name of an activity or a task queue.
 
     One that it refuses would hold up the key, and with it all callers.
     """
-    return name != "" and _fits(name, _LONGEST_NAME) and not name.startswith("/_sys/")
+    return (
+        isinstance(name, str) and name != "" and _fits(name, _LONGEST_NAME) and not name.startswith("/_sys/")
+    )
 
 
 def _fits(text: str, longest: int) -> bool:

@@ -24,6 +24,7 @@ BAD: dict[str, dict[str, Any]] = {
     "zero TTL": {"deduplication_ttl": timedelta(0)},
     "negative TTL": {"deduplication_ttl": timedelta(days=-1)},
     "TTL that is a number": {"deduplication_ttl": 60},
+    "skipping that is no answer": {"skip_failure": None},
     "unknown mismatch": {"on_mismatch": "ignore"},
     "bad retry policy": {"retry_policy": RetryPolicy(maximum_attempts=-1)},
     "unknown option": {"deduplicaton_ttl": timedelta(1)},

@@ -10,6 +10,17 @@ from tests.histories import types
 from tests.workflow.refusals import BAD, KEY_TROUBLE, Bad
 from tests.workflow.scripts import Call, Ended, returned
 
+SAID_BY_NAME = {
+    "activity_id",
+    "deduplication_ttl",
+    "heartbeat_timeout",
+    "on_mismatch",
+    "skip_failure",
+    "start_to_close_timeout",
+    "task_queue",
+}
+"""Options that an error about them names as they are written."""
+
 
 @pytest.mark.parametrize("name", BAD)
 async def test_bad_input_fails_the_job_at_once(real: Ground, name: str) -> None:
@@ -24,6 +35,7 @@ async def test_bad_input_fails_the_job_at_once(real: Ground, name: str) -> None:
     if name not in KEY_TROUBLE:
         assert "'marked-key'" in error.message
         assert "activity" in error.message
+        assert not (BAD[name].keys() & SAID_BY_NAME - {word.strip(",:") for word in error.message.split()})
     elif "marked" in str(BAD[name]):
         assert "marked" in error.message
     history = await real.history()

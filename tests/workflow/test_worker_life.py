@@ -73,7 +73,7 @@ async def test_a_key_server_that_cannot_start_ends_the_worker(
 ) -> None:
     """Without anybody to serve the keys, a worker of jobs does not pretend to work."""
 
-    def broken(*_: Any, **__: Any) -> None:
+    def broken(*_args: Any, **_settings: Any) -> None:
         raise RuntimeError("no more sockets")
 
     monkeypatch.setattr(dedupe.plugin, "serving", broken)
@@ -89,8 +89,14 @@ def test_the_task_queue_of_the_keys_is_for_no_jobs(real: Ground) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_cached_keys": -1}, {"task_queue": ""}, {"task_queue": "\ud800"}, {"task_queue": "q" * 1_001}],
-    ids=["cache", "no queue", "no text", "long queue"],
+    [
+        {"max_cached_keys": -1},
+        {"task_queue": ""},
+        {"task_queue": "\ud800"},
+        {"task_queue": "q" * 1_001},
+        {"task_queue": None},
+    ],
+    ids=["cache", "empty queue", "no text", "long queue", "no queue"],
 )
 def test_settings_that_no_worker_can_have_are_refused(settings: dict[str, Any]) -> None:
     """They are refused when the plugin is made, by their names, and not call by call."""
