@@ -19,7 +19,17 @@ a lost attempt), `timeskipping` (the test server), `admin` and `__main__` (for o
 
 from dedupe.admin import DedupeKeys, KeyRecord, KeyState
 from dedupe.calls import execute_activity, start_activity
-from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidDeduplicationKeyError
+from dedupe.errors import (
+    DedupeError,
+    DeduplicationConflictError,
+    InvalidCallError,
+    InvalidDeduplicationKeyError,
+    InvalidKeyspaceError,
+    KeyExecutingError,
+    KeyNotForgottenError,
+    PluginMissingError,
+    UnreadableRecordError,
+)
 from dedupe.execution import Execution, current_execution
 from dedupe.keys import Scope
 from dedupe.outcome import FailedResult
@@ -32,10 +42,16 @@ __all__ = [
     "DeduplicationConflictError",
     "Execution",
     "FailedResult",
+    "InvalidCallError",
     "InvalidDeduplicationKeyError",
+    "InvalidKeyspaceError",
+    "KeyExecutingError",
+    "KeyNotForgottenError",
     "KeyRecord",
     "KeyState",
+    "PluginMissingError",
     "Scope",
+    "UnreadableRecordError",
     "current_execution",
     "execute_activity",
     "start_activity",

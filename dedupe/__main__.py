@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import signal
 import sys
 from datetime import datetime
 
@@ -24,12 +25,28 @@ SECRET_VARIABLE = "DEDUPE_KEY_SECRET"  # noqa: S105 - the name of the variable
 """Environment variable with the project's key secret, if it hides its keys."""
 
 
+_DEFAULT_ADDRESS = "localhost:7233"
+_INTERRUPTED = 128 + signal.SIGINT
+_NOBODY_READS = 128 + signal.SIGPIPE
+
+
 def main() -> int:
-    """Run the command line. Return the exit status: 0 done, 1 there is no such record, 2 it failed."""
+    """Run the command line.
+
+    Returns:
+        The exit status: 0 done, 1 there is no such record, 2 it failed; as a shell has it where it was
+        interrupted, or nobody reads its output any more.
+    """
     arguments = _parser().parse_args()
     try:
         return asyncio.run(_to_the_end(arguments))
-    except (DedupeError, RPCError, RuntimeError) as error:
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+        return _NOBODY_READS
+    except KeyboardInterrupt:
+        print("dedupe: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except (DedupeError, RPCError, RuntimeError, ValueError, OSError) as error:
         print(f"dedupe: {getattr(error, 'message', error)}", file=sys.stderr)
         return 2
 
@@ -44,12 +61,12 @@ async def _to_the_end(arguments: argparse.Namespace) -> int:
 
 async def _run(arguments: argparse.Namespace) -> int:
     config = ClientConfig.load_client_connect_config()
+    config.setdefault("target_host", _DEFAULT_ADDRESS)
     keys = DedupeKeys(
         await Client.connect(**config),
         organization=arguments.organization,
         project=arguments.project,
         key_secret=os.environ.get(SECRET_VARIABLE),
-        task_queue=arguments.task_queue,
     )
     scope = Scope(arguments.scope)
     match arguments.command:
@@ -58,10 +75,10 @@ async def _run(arguments: argparse.Namespace) -> int:
             if record is None:
                 print("nothing is recorded under this key", file=sys.stderr)
                 return 1
-            print(_line(record))
+            print(_line(record), flush=True)
         case "list":
             async for record in keys.list(prefix=arguments.prefix, scope=scope, job=arguments.job):
-                print(_line(record))
+                print(_line(record), flush=True)
         case "forget":
             if not await keys.forget(arguments.key, scope=scope, job=arguments.job, force=arguments.force):
                 print("nothing is recorded under this key", file=sys.stderr)
@@ -82,11 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--organization", required=True, help="as the plugin is told")
     common.add_argument("--project", required=True, help="as the plugin is told")
-    common.add_argument("--scope", choices=[*Scope], default=Scope.PROJECT, help="default: %(default)s")
+    scopes = [scope.value for scope in Scope]
+    common.add_argument("--scope", choices=scopes, default=Scope.PROJECT.value, help="default: %(default)s")
     common.add_argument("--job", help="workflow type, for the scope 'job'")
-    common.add_argument(
-        "--task-queue", default="dedupe", help="where the keys are served; default: %(default)s"
-    )
     parser = argparse.ArgumentParser(
         prog="python -m dedupe",
         description="Look at deduplication keys, and drop them.",

@@ -7,7 +7,8 @@ workflow has to take notice of.
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,9 +16,16 @@ from enum import StrEnum
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.exceptions import FailureError
+from temporalio.service import RPCError
 
 from dedupe.decision import Executing, Record, Settled, Unknown
-from dedupe.errors import InvalidDeduplicationKeyError, KeyExecutingError, KeyNotForgottenError
+from dedupe.errors import (
+    DedupeError,
+    InvalidDeduplicationKeyError,
+    KeyExecutingError,
+    KeyNotForgottenError,
+    UnreadableRecordError,
+)
 from dedupe.key_handle import KeyHandle, Signalled
 from dedupe.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
 from dedupe.ledger import Ledger
@@ -74,7 +82,6 @@ class DedupeKeys:
         organization: str,
         project: str,
         key_secret: bytes | str | None = None,
-        task_queue: str = "dedupe",
     ) -> None:
         """Look at keys; the settings are those of the project's `DedupePlugin`.
 
@@ -82,7 +89,6 @@ class DedupeKeys:
             InvalidKeyspaceError: Organization, project or secret is empty.
         """
         self._client = client
-        self._task_queue = task_queue
         self._keyspace = Keyspace(
             organization=organization,
             project=project,
@@ -102,7 +108,7 @@ class DedupeKeys:
 
         Raises:
             InvalidDeduplicationKeyError: It is no key.
-            UnreadableRecordError: Something else has taken the key's workflow id.
+            UnreadableRecordError: The client cannot decode it, or something else has taken the workflow id.
             RPCError: The service could not be asked.
         """
         return await self._get(self._keyspace.scoped(key, scope=scope, job=job).format())
@@ -116,10 +122,13 @@ class DedupeKeys:
 
         Raises:
             InvalidDeduplicationKeyError: A prefix was given where the project hides its keys.
+            UnreadableRecordError: The client cannot decode one of them.
             RPCError: The service could not be asked.
         """
         if prefix and self._keyspace.key_secret is not None:
-            raise InvalidDeduplicationKeyError(reason="with a key_secret there are no prefixes to list by")
+            raise InvalidDeduplicationKeyError(
+                reason="with a key_secret keys have no prefixes. List them all"
+            )
         owner = self._keyspace.owner(scope, job=job)
         ids = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
         query = (
@@ -151,6 +160,7 @@ class DedupeKeys:
         Raises:
             KeyExecutingError: The key is executing, and `force` is not set.
             KeyNotForgottenError: No worker serves the key's task queue.
+            UnreadableRecordError: As in `get`.
             RPCError: The service could not be asked.
         """
         scoped = self._keyspace.scoped(key, scope=scope, job=job)
@@ -162,17 +172,7 @@ class DedupeKeys:
             raise KeyExecutingError(key=scoped.key)
         forget = Forget(force=force, life=before.execution.life)
         if await handle.forget(forget) is Signalled.GONE and await self._is_time_skipping():
-            await handle.start(
-                Start(
-                    key=scoped.key,
-                    activity=before.execution.activity,
-                    plan=Plan(task_queue=self._task_queue),
-                    closes_when_settled=True,
-                    forgotten=True,
-                ),
-                Payload(),
-                task_queue=self._task_queue,
-            )
+            await self._start_forgotten(handle, scoped, activity=before.execution.activity)
         for poll in range(_FORGET_TIMEOUT // _POLL):
             if poll % _POLLS_A_SIGNAL == _POLLS_A_SIGNAL - 1:  # it may have come while the key still executed
                 await handle.forget(forget)
@@ -185,22 +185,38 @@ class DedupeKeys:
                     raise KeyExecutingError(key=scoped.key)
                 case _:
                     await asyncio.sleep(_POLL.total_seconds())
-        raise KeyNotForgottenError(key=scoped.key, task_queue=self._task_queue)
+        raise KeyNotForgottenError(key=scoped.key, task_queue=await handle.task_queue())
+
+    async def _start_forgotten(self, handle: KeyHandle, scoped: ScopedKey, *, activity: str) -> None:
+        """Put a run that records nothing over the closed one that is the record."""
+        task_queue = await handle.task_queue()
+        start = Start(
+            key=scoped.key,
+            activity=activity,
+            plan=Plan(task_queue=task_queue),
+            closes_when_settled=True,
+            forgotten=True,
+        )
+        await handle.start(start, Payload(), task_queue=task_queue)
 
     async def _get(self, key_id: str) -> KeyRecord | None:
         ledger = await Ledger.open(self._client, key_id)
         if ledger is None:
             return None
-        record = await self._unless_expired(await ledger.record())
-        if isinstance(record, Unknown):
-            return None
+        with _readable(key_id):
+            record = await self._unless_expired(await ledger.record())
+            if isinstance(record, Unknown):
+                return None
+            return await self._record(ledger, record)
+
+    async def _record(self, ledger: Ledger, record: Executing | Settled) -> KeyRecord:
         origin = await ledger.origin()
         ttl = origin.plan.ttl
         settled = record if isinstance(record, Settled) else None
         execution = record.execution
         return KeyRecord(
             key=(await ledger.start()).key,
-            workflow_id=key_id,
+            workflow_id=ledger.key_id,
             state=_state_of(record),
             activity=execution.activity,
             generation=execution.generation,
@@ -224,7 +240,8 @@ class DedupeKeys:
         return f"{type(error).__name__}: {error}" if cause is None else str(cause)
 
     async def _read(self, handle: KeyHandle) -> Record:
-        return await self._unless_expired(await handle.read())
+        with _readable(handle.key_id):
+            return await self._unless_expired(await handle.read())
 
     async def _unless_expired(self, record: Record) -> Record:
         if not await self._is_time_skipping():
@@ -235,6 +252,21 @@ class DedupeKeys:
         if self._skips_time is None:
             self._skips_time = await is_time_skipping(self._client)
         return self._skips_time
+
+
+@contextmanager
+def _readable(key_id: str) -> Generator[None]:
+    """Say of which key it is that the client's data converter cannot read the record.
+
+    Raises:
+        UnreadableRecordError: It cannot. What a payload codec or a model raises may hold parts of the record.
+    """
+    try:
+        yield
+    except (RPCError, DedupeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a payload codec may raise anything
+        raise UnreadableRecordError(key=key_id, reason=type(error).__name__) from None
 
 
 def _state_of(record: Executing | Settled) -> KeyState:

@@ -103,6 +103,14 @@ class KeyHandle:
         request = f"{RERUN}/{self.key_id}/{rerun.idempotency_key}/{rerun.generation}/{attempt}"
         return await self._signal(RERUN, rerun, arguments, request_id=str(uuid5(NAMESPACE_OID, request)))
 
+    async def task_queue(self) -> str:
+        """Return the task queue on which the key lives.
+
+        Raises:
+            RPCError: The service knows no run of it.
+        """
+        return (await self.client.get_workflow_handle(self.key_id).describe()).task_queue
+
     async def forget(self, forget: Forget) -> Signalled:
         """Ask the key's workflow to drop the record."""
         return await self._signal(FORGET, forget)

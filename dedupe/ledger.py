@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
 from temporalio.client import Client
@@ -307,10 +308,17 @@ async def _current(
         while pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
             pages = await read_pages(client, key_id)
     except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
+        if _is_missing(error):
             return None
         raise
     return pages
+
+
+def _is_missing(error: RPCError) -> bool:
+    """Return whether the service knows no such run. That it knows no such namespace is another matter."""
+    return error.status == RPCStatusCode.NOT_FOUND and not any(
+        detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details
+    )
 
 
 async def _raw(converter: DataConverter, payloads: Sequence[Payload]) -> list[Payload]:

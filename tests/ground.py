@@ -102,7 +102,6 @@ class Ground:
             self.server,
             organization=self.organization,
             project=self.project,
-            task_queue=self.key_queue,
             key_secret=self.key_secret,
         )
 

@@ -3,23 +3,36 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import uuid
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncGenerator
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Any
 
 from temporalio import activity, workflow
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 from temporalio.worker import Worker
 
 import dedupe
+from dedupe import Scope
+
+with workflow.unsafe.imports_passed_through():
+    from tests.integration.encryption import EncryptionCodec
+
+SECRET = "not to be told"  # noqa: S105 - a test's secret
 
 
 @activity.defn
 async def double(number: int) -> int:
-    """Return twice the number."""
+    """Return twice the number; wait for ever before that of nothing."""
+    if number == 0:
+        await asyncio.Event().wait()
     return 2 * number
 
 
@@ -28,31 +41,60 @@ class DoubleJob:
     """Doubles a number once per key."""
 
     @workflow.run
-    async def run(self, key: str) -> int:
-        """Return twice 21."""
+    async def run(self, key: str, number: int, scope: Scope) -> int:
+        """Return twice the number."""
         return await dedupe.execute_activity(
-            double, 21, deduplication_key=key, start_to_close_timeout=timedelta(seconds=10)
+            double,
+            number,
+            deduplication_key=key,
+            deduplication_scope=scope,
+            start_to_close_timeout=timedelta(minutes=5),
         )
 
 
 @asynccontextmanager
-async def worker(client: Client) -> AsyncGenerator[None]:
+async def worker(client: Client, **settings: Any) -> AsyncGenerator[None]:
     """Serve the job, and the keys."""
-    plugin = dedupe.DedupePlugin(organization="acme", project="cli", task_queue="cli-keys")
+    plugin = dedupe.DedupePlugin(organization="acme", project="cli", task_queue="cli-keys", **settings)
     async with Worker(client, task_queue="cli", workflows=[DoubleJob], activities=[double], plugins=[plugin]):
         yield
 
 
-async def command(address: str, *arguments: str) -> tuple[int | None, str, str]:
-    """Run the command line. Return exit status, stdout and stderr."""
+async def doubled(client: Client, key: str, *, number: int = 21, scope: Scope = Scope.PROJECT) -> None:
+    """Have a job call with a key; wait for its end, or for the beginning of one that has none."""
+    job = await client.start_workflow(
+        DoubleJob.run, args=[key, number, scope], id=f"job-{key}", task_queue="cli"
+    )
+    if number:
+        await job.result()
+        return
+    keys = dedupe.DedupeKeys(client, organization="acme", project="cli")
+    async with asyncio.timeout(30):
+        while await keys.get(key) is None:
+            await asyncio.sleep(0.05)
+
+
+async def started(
+    address: str | None,
+    *arguments: str,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    stdout: int = PIPE,
+) -> Process:
+    """Start the command line."""
     name, *rest = arguments
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dedupe", name, "--organization", "acme", "--project", "cli"),
-        *("--task-queue", "cli-keys", *rest),
-        env={**os.environ, "TEMPORAL_ADDRESS": address},
-        stdout=PIPE,
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TEMPORAL_")}
+    where = {} if address is None else {"TEMPORAL_ADDRESS": address}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dedupe", name, "--organization", "acme", "--project", "cli", *rest),
+        env={**inherited, **where, **variables},
+        stdout=stdout,
         stderr=PIPE,
     )
+
+
+async def command(address: str | None, *arguments: str, **variables: str) -> tuple[int | None, str, str]:
+    """Run the command line. Return exit status, stdout and stderr."""
+    process = await started(address, *arguments, variables=variables)
     stdout, stderr = await process.communicate()
     return process.returncode, stdout.decode(), stderr.decode()
 
@@ -62,7 +104,7 @@ async def test_a_key_is_shown_listed_and_forgotten(running_server: str) -> None:
     client = await Client.connect(running_server)
     key = f"shown-{uuid.uuid4()}"
     async with worker(client):
-        await client.execute_workflow(DoubleJob.run, key, id=f"job-{key}", task_queue="cli")
+        await doubled(client, key)
 
         status, shown, _ = await command(running_server, "get", key)
         assert status == 0
@@ -80,11 +122,103 @@ async def test_a_key_is_shown_listed_and_forgotten(running_server: str) -> None:
         assert (status, said) == (1, "nothing is recorded under this key\n")
 
 
+async def test_a_key_is_found_by_scope_and_job(running_server: str) -> None:
+    """Scope and job are given as the call gave them."""
+    client = await Client.connect(running_server)
+    key = f"scoped-{uuid.uuid4()}"
+    async with worker(client):
+        await doubled(client, key, scope=Scope.JOB)
+    assert (await command(running_server, "get", key))[0] == 1
+    assert (await command(running_server, "get", key, "--scope", "job", "--job", "Other"))[0] == 1
+    status, shown, _ = await command(running_server, "get", key, "--scope", "job", "--job", "DoubleJob")
+    assert (status, json.loads(shown)["key"]) == (0, key)
+
+
+async def test_a_key_that_is_executing_is_forgotten_by_force_only(running_server: str) -> None:
+    """Without --force it is refused, and the line says how."""
+    client = await Client.connect(running_server)
+    key = f"executing-{uuid.uuid4()}"
+    async with worker(client):
+        await doubled(client, key, number=0)
+        status, _, said = await command(running_server, "forget", key)
+        assert (status, said.count("\n")) == (2, 1)
+        assert "force" in said
+        await client.get_workflow_handle(f"job-{key}").terminate()
+        assert (await command(running_server, "forget", key, "--force"))[0] == 0
+        assert (await command(running_server, "get", key))[0] == 1
+
+
+async def test_hidden_keys_are_found_with_the_secret_in_the_environment(running_server: str) -> None:
+    """The secret is no argument, which other users of the machine could read."""
+    client = await Client.connect(running_server)
+    key = f"hidden-{uuid.uuid4()}"
+    async with worker(client, key_secret=SECRET):
+        await doubled(client, key)
+    assert (await command(running_server, "get", key))[0] == 1
+    status, shown, _ = await command(running_server, "get", key, DEDUPE_KEY_SECRET=SECRET)
+    record = json.loads(shown)
+    assert (status, record["result_json"]) == (0, "42")
+    assert key not in record["key"] + record["workflow_id"]
+
+
 async def test_what_is_wrong_is_said_in_a_line(running_server: str) -> None:
-    """A key that is none, and a service that does not answer, end in one line and status 2."""
+    """A key that is none, and a service or namespace that is not there, end in one line and status 2."""
     status, _, said = await command(running_server, "get", "")
     assert (status, said.count("\n")) == (2, 1)
     assert said.startswith("dedupe: invalid deduplication key: it is empty")
+    for address, variables in (
+        ("127.0.0.1:1", {}),
+        (":", {}),
+        (None, {"TEMPORAL_NAMESPACE": "no-such-namespace"}),
+        (running_server, {"TEMPORAL_NAMESPACE": "no-such-namespace"}),
+        (running_server, {"TEMPORAL_TLS_CLIENT_CERT_PATH": "/no/such/file"}),
+    ):
+        for name in ("get", "forget"):
+            status, _, said = await command(address, name, "any", **variables)
+            assert (status, said.count("\n"), said[:8]) == (2, 1, "dedupe: ")
 
-    status, _, said = await command("127.0.0.1:1", "get", "any")
+
+async def test_a_record_that_cannot_be_decoded_is_said_in_a_line(running_server: str) -> None:
+    """Records under a payload codec, which the command line has not, are named, and nothing of them shown."""
+    codec = EncryptionCodec(os.urandom(32))
+    encrypted = await Client.connect(
+        running_server, data_converter=replace(DataConverter.default, payload_codec=codec)
+    )
+    key = f"encrypted-{uuid.uuid4()}"
+    async with worker(encrypted):
+        await doubled(encrypted, key)
+    status, _, said = await command(running_server, "get", key)
     assert (status, said.count("\n")) == (2, 1)
+    assert f"record of deduplication key 'proj:acme/cli:{key}' cannot be read" in said
+
+
+async def test_nobody_has_to_read_to_the_end(running_server: str) -> None:
+    """Output into a pipe that is closed, as `head` leaves it, ends the command without a word."""
+    client = await Client.connect(running_server)
+    key = f"piped-{uuid.uuid4()}"
+    async with worker(client):
+        await doubled(client, key)
+    read, write = os.pipe()
+    os.close(read)
+    process = await started(running_server, "get", key, stdout=write)
+    os.close(write)
+    _, said = await process.communicate()
+    assert (process.returncode, said) == (128 + signal.SIGPIPE, b"")
+
+
+async def test_an_interrupted_command_says_so() -> None:
+    """Ctrl-C at a service that does not answer ends in one line, and with the shell's status for it."""
+    called = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        called.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        process = await started(f"127.0.0.1:{port}", "get", "any")
+        await called.wait()
+        process.send_signal(signal.SIGINT)
+        _, said = await process.communicate()
+    assert (process.returncode, said) == (128 + signal.SIGINT, b"dedupe: interrupted\n")
