@@ -5,6 +5,8 @@ import os
 import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,26 @@ async def output_of(*command: str, folder: Path, address: str | None = None) -> 
     return printed.decode()
 
 
+@asynccontextmanager
+async def running(program: str, *, folder: Path, address: str) -> AsyncGenerator[None]:
+    """Run a program of the README until the block ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, program, cwd=folder, env=environment(address)
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 def test_every_python_block_is_an_example(examples: Path) -> None:
     """No Python in the README goes untested: each block names its file, and all of them are known here."""
     blocks = (ROOT / "README.md").read_text().count("```python")
     assert sorted(path.name for path in examples.iterdir()) == [
         "patched.py",
         "run_worker.py",
+        "serve_keys.py",
         "start.py",
         "test_welcome.py",
         "welcome.py",
@@ -61,17 +77,29 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
 
 async def test_two_jobs_share_one_execution(examples: Path, running_server: str) -> None:
     """The worker and the starter of the README print two equal results and one record."""
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, "run_worker.py", cwd=examples, env=environment(running_server)
-    )
-    try:
+    async with running("run_worker.py", folder=examples, address=running_server):
         printed = await output_of("start.py", folder=examples, address=running_server)
-    finally:
-        worker.terminate()
-        await worker.wait()
     assert "['message for user 42', 'message for user 42']" in printed
     assert "state=<KeyState.SUCCEEDED" in printed
     assert "generation=1" in printed
+
+
+async def test_keys_can_be_served_apart(examples: Path, running_server: str) -> None:
+    """A worker with serve=False and the process that serves the keys answer the starter together."""
+    worker = examples / "run_worker.py"
+    worker.write_text(
+        worker.read_text().replace('project="web"', 'project="apart", task_queue="keys-apart", serve=False')
+    )
+    server = examples / "serve_keys.py"
+    server.write_text(server.read_text().replace('project="web"', 'project="apart", task_queue="keys-apart"'))
+    start = examples / "start.py"
+    start.write_text(start.read_text().replace('project="web"', 'project="apart"').replace("evt-", "apart-"))
+    async with (
+        running("run_worker.py", folder=examples, address=running_server),
+        running("serve_keys.py", folder=examples, address=running_server),
+    ):
+        printed = await output_of("start.py", folder=examples, address=running_server)
+    assert "['message for user 42', 'message for user 42']" in printed
 
 
 async def test_the_example_test_passes(examples: Path) -> None:
@@ -80,7 +108,16 @@ async def test_the_example_test_passes(examples: Path) -> None:
     assert "1 passed" in printed
 
 
-async def test_the_patched_job_is_a_workflow(examples: Path) -> None:
-    """The patched job of the README can be imported and is registered under the old name."""
+async def test_the_patched_job_takes_over_the_running_ones(examples: Path) -> None:
+    """The patched job of the README does what the first did, under its name; in the README's own test."""
+    test = examples / "test_welcome.py"
+    test.write_text(
+        test.read_text().replace(
+            "from welcome import WelcomeJob, send_welcome",
+            "from patched import PatchedWelcomeJob as WelcomeJob\nfrom welcome import send_welcome",
+        )
+    )
+    printed = await output_of("-m", "pytest", "-q", "test_welcome.py", folder=examples)
+    assert "1 passed" in printed
     code = "import patched; print(patched.PatchedWelcomeJob.__temporal_workflow_definition.name)"
     assert await output_of("-c", code, folder=examples) == "WelcomeJob\n"
