@@ -21,13 +21,14 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import Client
 from temporalio.common import RawValue
 
-from dedupe.claim import Claim, peeked
+from dedupe.claim import Claim
 from dedupe.execution import format_activity_id
 from dedupe.key_handle import KeyHandle
 from dedupe.ledger import Ledger
 from dedupe.messages import (
     KEY_WORKFLOW,
     ClaimInput,
+    Peek,
     Plan,
     Question,
     Sighting,
@@ -39,6 +40,7 @@ from dedupe.messages import (
 )
 from dedupe.outcome import decode_answer
 from dedupe.pages import Pages
+from dedupe.peek import Peeks
 
 _FEW, _MANY = 100, 300
 _COLLECTED = re.compile(r"Collected : (\d+)")
@@ -124,16 +126,17 @@ async def _claim(client: Client) -> Callable[[], Coroutine[Any, Any, None]]:
 
 async def _hit(client: Client) -> Callable[[], Coroutine[Any, Any, None]]:
     """A hit: from the events of a key's history to the activity's result."""
-    message = encode(_QUESTION).payload
+    message = encode(Peek(question=_QUESTION, task=3)).payload
     events = _history()
+    peeks = Peeks()
 
     async def hit() -> None:
-        question = decode(Question, message)
+        peek = decode(Peek, message)
         pages = Pages()
         for event in events:
             pages.apply(event)
-        record = await Ledger(client=client, key_id=question.key_id, pages=pages).record()
-        if decode_answer(peeked(question, record).payload) != _RESULT:
+        record = await Ledger(client=client, key_id=peek.question.key_id, pages=pages).record()
+        if decode_answer(peeks.leave(peek, record, run_id="run").payload) != _RESULT:
             error = "this is no hit"
             raise RuntimeError(error)
 

@@ -6,8 +6,9 @@ The way of one call, as a list of files to read:
 - `interceptor`: where the call leaves the road (`preparation`), and where it comes back (`opening`).
 - `keys`: what makes two calls the same call.
 - `messages`: what both sides of the wire agree on.
-- `claim`: the round trip to the key's workflow; `key_handle` is that workflow as seen from outside.
 - `decision`: which call gets what.
+- `peek`: one look at the record, and what it leaves in the job's history.
+- `claim`: the round trip to the key's workflow; `key_handle` is that workflow as seen from outside.
 - `ledger`: reading a record out of a history; `pages` are the events of it that matter.
 - `key_workflow`: one per key: executes, locks, records.
 - `settle`: answering all that wait.

@@ -1,35 +1,23 @@
-"""Peek and claim: a job's round trip to the key's workflow.
+"""The claim: a job's round trip to the key's workflow, where the peek did not answer.
 
-The peek only reads; where it finds an answer the call is over. Otherwise the claim starts the key's workflow
-(conflict policy FAIL: acquire, or learn that it is held), or joins the one that holds the key, and stays
-open, holding no slot, until that workflow completes it. A claim that is never told comes back after its wait
-slice, reads the record and answers itself. Invariant: whatever a claim believes, only the key's workflow
-begins an execution.
+It starts the key's workflow (conflict policy FAIL: acquire, or learn that it is held), or joins the one that
+holds the key, and stays open, holding no slot, until that workflow completes it. A claim that is never told
+comes back after its wait slice, reads the record and answers itself. Invariant: whatever a claim believes,
+only the key's workflow begins an execution.
 """
 
 import asyncio
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue, WorkflowIDReusePolicy
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe.decision import (
-    Decision,
-    Execute,
-    Executing,
-    ExecutionRecord,
-    Record,
-    Refuse,
-    Settled,
-    Unknown,
-    Wait,
-    decide,
-)
+from dedupe.decision import Decision, Execute, Executing, Record, Refuse, Settled, Unknown, Wait, decide
 from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.key_handle import KeyHandle, Signalled
 from dedupe.messages import (
@@ -41,14 +29,9 @@ from dedupe.messages import (
     Sighting,
     Start,
     Waiter,
-    encode,
 )
 from dedupe.outcome import Answer
 
-_LARGEST_PEEK = 32 * 1024
-"""Bytes of an answer that a peek may leave in a job's history. Its marker travels with the workflow task's
-other commands in one message of at most 4 MB; larger answers come through the claim."""
-_EVER = datetime.max.replace(tzinfo=UTC)
 _ROUNDS = 10
 """How often a claim looks again at a key whose runs come and go, before it backs off."""
 _PATIENCE = 10
@@ -56,22 +39,6 @@ _PATIENCE = 10
 _LAST_LOOKS = 5
 """Looks at it that the last attempt takes; those before may have waited only, with nothing wrong."""
 _LOOK_AGAIN = timedelta(seconds=3)
-
-
-def peeked(question: Question, record: Record) -> RawValue:
-    """Return what a peek that found `record` leaves in the job's history."""
-    match decide(question, asked_at=_EVER, record=record):
-        case Answer() as answer:
-            payload = answer.encode()
-            return RawValue(payload) if payload.ByteSize() <= _LARGEST_PEEK else encode(Sighting())
-        case Wait() if isinstance(record, Executing):
-            return encode(Sighting(executing=True, turn=_turn(record.execution)))
-        case Execute() if isinstance(record, Unknown) and record.idempotency_key is None:
-            return encode(Sighting(unknown=True))
-        case Wait() | Execute() | Refuse():
-            return encode(Sighting())
-        case _ as never:
-            assert_never(never)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,8 +159,9 @@ class Claims:
         match record:
             case Unknown(idempotency_key=idempotency_key):
                 return await self._start(claim, idempotency_key=idempotency_key)
-            case Executing(execution=execution):
-                return await self._attach(claim, turn=_turn(execution))
+            case Executing(execution=execution, is_to_end=is_to_end):
+                turn = f"{execution.turn}/{claim.attempt}" if is_to_end else execution.turn
+                return await self._attach(claim, turn=turn)
             case Settled(execution=execution):
                 rerun = Rerun(
                     generation=execution.generation,
@@ -203,8 +171,8 @@ class Claims:
                 )
                 if not _taken(await claim.key.rerun(rerun, claim.arguments, attempt=claim.attempt), claim):
                     return False
-                turn = _turn(execution, generation=execution.generation + 1)
-                return await self._attach(claim, turn=f"{turn}/{claim.attempt}")
+                following = replace(execution, generation=execution.generation + 1)
+                return await self._attach(claim, turn=f"{following.turn}/{claim.attempt}")
             case _ as never:
                 assert_never(never)
 
@@ -218,10 +186,10 @@ class Claims:
         start = claim.start(idempotency_key=idempotency_key)
         if await start_key(claim, start, task_queue=self.task_queue, reuse=reuse):
             return True
-        return await self._attach(claim, turn="at start")
+        return await self._attach(claim, turn=f"at start/{claim.attempt}")
 
     async def _attach(self, claim: Claim, *, turn: str) -> bool:
-        attach = Attach(question=claim.question, waiter=claim.waiter, asked_at=claim.asked_at)
+        attach = Attach(question=claim.question.within_key(), waiter=claim.waiter, asked_at=claim.asked_at)
         return _taken(await claim.key.attach(attach, turn=turn), claim)
 
 
@@ -273,7 +241,3 @@ def _taken(signalled: Signalled, claim: Claim) -> bool:
     if signalled is Signalled.REFUSED:
         raise waiting(claim.question.key)
     return signalled is Signalled.TAKEN
-
-
-def _turn(execution: ExecutionRecord, *, generation: int | None = None) -> str:
-    return f"{execution.idempotency_key}/{execution.generation if generation is None else generation}"

@@ -36,12 +36,19 @@ class ExecutionRecord:
     """Of the arguments; None where nobody asked for it."""
     started_at: datetime
 
+    @property
+    def turn(self) -> str:
+        """What tells this execution from all others of the key."""
+        return f"{self.idempotency_key}/{self.generation}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Executing:
     """The activity is on its way."""
 
     execution: ExecutionRecord
+    is_to_end: bool = False
+    """Whether somebody asked for its end: those who wait for it may have been told to claim again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from temporalio.worker import (
 from dedupe.calls import CALL, SCOPED
 from dedupe.errors import UnreadableRecordError
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, TOO_LARGE, ClaimInput, Sighting, decode, encode
+from dedupe.messages import CLAIM, PEEK, TOO_LARGE, ClaimInput, Peek, Sighting, decode, encode
 from dedupe.opening import open_failure, open_result, open_unanswered
 from dedupe.outcome import FailedAnswer, decode_answer
 from dedupe.preparation import Call, prepare
@@ -117,11 +117,12 @@ class _Outbound(WorkflowOutboundInterceptor):
 
     async def _peek(self, call: Call, input: StartActivityInput) -> Payload:
         """Return the answer or a sighting. Whatever goes wrong, the claim decides."""
+        peek = Peek(question=call.question, task=workflow.info().get_current_history_length())
         try:
             value: RawValue = await self.next.start_local_activity(
                 StartLocalActivityInput(
                     activity=PEEK,
-                    args=[encode(call.question)],
+                    args=[encode(peek)],
                     activity_id=None,
                     schedule_to_close_timeout=2 * _PEEK_TIMEOUT,
                     schedule_to_start_timeout=None,

@@ -64,6 +64,21 @@ class Question(Message):
     called_at: AwareDatetime
     """The job's own time when it made the call."""
 
+    def within_key(self) -> "Question":
+        """Return what the key's workflow has to know of it, which is not the key itself.
+
+        Ten thousand of these may stand in its history, which the service ends at 50 MB.
+        """
+        return self.model_copy(update={"key": "", "key_id": ""})
+
+
+class Peek(Message):
+    """Input of a peek."""
+
+    question: Question
+    task: int
+    """Which of the job's workflow tasks it is: the length of the history at its start."""
+
 
 class Plan(Message):
     """How the activity is to be executed: the caller's own options, and how long the outcome is kept."""

@@ -25,16 +25,17 @@ from temporalio.worker import (
 )
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dedupe.claim import Claim, Claims, peeked
+from dedupe.claim import Claim, Claims
 from dedupe.interceptor import CallSettings, DedupeInterceptor
 from dedupe.key_handle import KeyHandle
 from dedupe.key_server import CallerHeadersInterceptor, KeyServer, serving
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, ClaimInput, Question, decode
+from dedupe.messages import CLAIM, PEEK, ClaimInput, Peek, decode
+from dedupe.peek import Peeks
 from dedupe.preparation import LONGEST_TIME, is_name
 from dedupe.takeover import TakeoverInterceptor
-from dedupe.timeskipping import TimeSkippingClaims, is_time_skipping, unless_expired
+from dedupe.timeskipping import claim_with_time_skipped, is_time_skipping, unless_expired
 
 DEFAULT_TASK_QUEUE = "dedupe"
 DEFAULT_WAIT_SLICE = timedelta(minutes=1)
@@ -92,7 +93,6 @@ class DedupePlugin(SimplePlugin):
         self._serve = serve
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
-        self._time_skipping_claims = TimeSkippingClaims(task_queue=task_queue)
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add the interceptors, the peek and the claim to a worker that runs jobs.
@@ -116,7 +116,7 @@ class DedupePlugin(SimplePlugin):
         client = config.get("client")
         if client is None:
             return config
-        activities = self._activities(alone=not config.get("activities"))
+        activities = _JobActivities(self, alone=not config.get("activities"))
         if activities.alone:
             config["no_remote_activities"] = True
         config["activities"] = [*config.get("activities", []), *activities.both]
@@ -188,18 +188,10 @@ class DedupePlugin(SimplePlugin):
         Raises:
             Exception: The service could not be asked, or the worker failed.
         """
-        activities = self._activities(alone=True)
+        activities = _JobActivities(self, alone=True)
         activities.skips_time = await is_time_skipping(client)
         async with self._serving(client, activities) as server:
             await server.ended()
-
-    def _activities(self, *, alone: bool) -> "_JobActivities":
-        return _JobActivities(
-            self,
-            claims=Claims(task_queue=self.task_queue),
-            time_skipping_claims=self._time_skipping_claims,
-            alone=alone,
-        )
 
     def _serving(
         self, client: Client, activities: "_JobActivities"
@@ -225,31 +217,30 @@ class DedupePlugin(SimplePlugin):
 class _JobActivities:
     """Peek and claim as one worker registers them: on the time-skipping server they go another way."""
 
-    def __init__(
-        self, plugin: DedupePlugin, *, claims: Claims, time_skipping_claims: TimeSkippingClaims, alone: bool
-    ) -> None:
+    def __init__(self, plugin: DedupePlugin, *, alone: bool) -> None:
         self.plugin = plugin
         self.alone = alone
         self.both: Sequence[Callable[..., Any]] = [self.peek, self.claim]
         self.skips_time = False
-        self._claims = claims
-        self._time_skipping_claims = time_skipping_claims
+        self._peeks = Peeks()
+        self._claims = Claims(task_queue=plugin.task_queue)
 
     @activity.defn(name=PEEK)
-    async def peek(self, question: RawValue) -> RawValue:
-        asked = decode(Question, question.payload)
+    async def peek(self, message: RawValue) -> RawValue:
+        peek = decode(Peek, message.payload)
+        asked = peek.question
         key = KeyHandle(client=activity.client(), key_id=asked.key_id)
         record = await key.glance(with_fingerprint=asked.fingerprint is not None)
         if self.skips_time:
             record = unless_expired(record, now=asked.called_at)
-        return peeked(asked, record)
+        return self._peeks.leave(peek, record, run_id=activity.info().workflow_run_id or "")
 
     @activity.defn(name=CLAIM)
     async def claim(self, message: RawValue, arguments: RawValue) -> RawValue:
         received = decode(ClaimInput, message.payload)
         claim = Claim.of(received.question, received.plan, arguments.payload)
         if self.skips_time:
-            return RawValue(await self._time_skipping_claims.claim(claim))
+            return RawValue(await claim_with_time_skipped(claim, task_queue=self.plugin.task_queue))
         return RawValue(await self._claims.claim(claim, received.sighting))
 
 

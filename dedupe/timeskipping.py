@@ -9,6 +9,7 @@ closed run is the record. So a TTL is judged by server time stamps.
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
+from weakref import WeakKeyDictionary
 
 from google.protobuf.empty_pb2 import Empty
 from temporalio import activity
@@ -39,7 +40,7 @@ async def is_time_skipping(client: Client) -> bool:
         RPCError: The server could not be asked.
     """
     try:
-        await client.test_service.get_current_time(Empty())
+        await client.test_service.get_current_time(Empty(), retry=True)
     except RPCError as error:
         if error.status in _NO_TEST_SERVICE:
             return False
@@ -49,7 +50,7 @@ async def is_time_skipping(client: Client) -> bool:
 
 async def server_time(client: Client) -> datetime:
     """Return the time-skipping server's own time."""
-    response = await client.test_service.get_current_time(Empty())
+    response = await client.test_service.get_current_time(Empty(), retry=True)
     return response.time.ToDatetime(tzinfo=UTC)
 
 
@@ -62,50 +63,47 @@ def unless_expired(record: Record, *, now: datetime) -> Record:
             return record
 
 
-class TimeSkippingClaims:
-    """How claims are made on the time-skipping server."""
+# Nothing else keeps two claims of a process, whichever plugin and worker they came by, from both starting a
+# key over the same closed run.
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
-    def __init__(self, *, task_queue: str) -> None:
-        """Create them; see `Claims`."""
-        self._task_queue = task_queue
-        self._turn = asyncio.Lock()
-        """Nothing else keeps two claims in this process from both starting a key over the same closed run."""
 
-    async def claim(self, claim: Claim) -> Payload:
-        """Return the encoded answer.
+async def claim_with_time_skipped(claim: Claim, *, task_queue: str) -> Payload:
+    """Return the encoded answer; what `Claims.claim` is on any other server.
 
-        Raises:
-            DedupeError: The call cannot be carried out. Never retried.
-            ApplicationError: Of type `WAITING`: come back later.
-        """
-        now = activity.info().current_attempt_scheduled_time
-        async with self._turn:
-            record = unless_expired(await claim.read(), now=now)
-            match claim.decide(record):
-                case Answer() as answer:
-                    return answer.encode()
-                case Refuse(error):
-                    raise error
-                case Execute():
-                    await self._start(claim, record, now=now)
-                case Wait():
-                    pass
-                case _ as never:
-                    assert_never(never)
-        raise waiting(claim.question.key, delay=max(_FIRST_DELAY, (now - claim.asked_at) / 4))
-
-    async def _start(self, claim: Claim, record: Record, *, now: datetime) -> None:
-        """Start the key's workflow, over a closed run only if that is not a record for this claim."""
-        if isinstance(record, Unknown) and await start_key(
-            claim,
-            _next_start(claim, record),
-            task_queue=self._task_queue,
-            reuse=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-        ):
-            return
+    Raises:
+        DedupeError: The call cannot be carried out. Never retried.
+        ApplicationError: Of type `WAITING`: come back later.
+    """
+    now = activity.info().current_attempt_scheduled_time
+    async with _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
         record = unless_expired(await claim.read(), now=now)
-        if isinstance(claim.decide(record), Execute):
-            await start_key(claim, _next_start(claim, record), task_queue=self._task_queue)
+        match claim.decide(record):
+            case Answer() as answer:
+                return answer.encode()
+            case Refuse(error):
+                raise error
+            case Execute():
+                await _start(claim, record, now=now, task_queue=task_queue)
+            case Wait():
+                pass
+            case _ as never:
+                assert_never(never)
+    raise waiting(claim.question.key, delay=max(_FIRST_DELAY, (now - claim.asked_at) / 4))
+
+
+async def _start(claim: Claim, record: Record, *, now: datetime, task_queue: str) -> None:
+    """Start the key's workflow, over a closed run only if that is not a record for this claim."""
+    if isinstance(record, Unknown) and await start_key(
+        claim,
+        _next_start(claim, record),
+        task_queue=task_queue,
+        reuse=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+    ):
+        return
+    record = unless_expired(await claim.read(), now=now)
+    if isinstance(claim.decide(record), Execute):
+        await start_key(claim, _next_start(claim, record), task_queue=task_queue)
 
 
 def _next_start(claim: Claim, record: Record) -> Start:

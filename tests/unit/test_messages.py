@@ -17,6 +17,7 @@ from dedupe.messages import (
     FailureMessage,
     Forget,
     Message,
+    Peek,
     Plan,
     Question,
     Rerun,
@@ -74,6 +75,7 @@ MESSAGES: list[Message] = [
         forgotten=True,
         rollover=ROLLOVER,
     ),
+    Peek(question=QUESTION, task=3),
     ClaimInput(question=QUESTION, plan=PLAN, sighting=Sighting(unknown=True)),
     Attach(question=QUESTION, waiter=WAITER, asked_at=NOW),
     Rerun(generation=2, idempotency_key="i", plan=PLAN),
@@ -134,6 +136,13 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
     """Whatever holds no such message is a ValueError, which those who receive messages drop."""
     with pytest.raises(ValueError):  # noqa: PT011 - pydantic's
         decode(Waiter, Payload(data=data))
+
+
+def test_ten_thousand_who_wait_for_the_longest_key_leave_its_history_small() -> None:
+    """The service takes 10,000 signals of a run, and ends it, lock and all, at 50 MB of history."""
+    question = Question(key_id="i" * 255, key="鍵" * 2_048, activity="effect", called_at=NOW)
+    attach = Attach(question=question.within_key(), waiter=WAITER, asked_at=NOW)
+    assert 10_000 * encode(attach).payload.ByteSize() < 10_000_000
 
 
 def test_messages_are_frozen() -> None:
