@@ -33,6 +33,7 @@ from dedupe.messages import (
     TOO_LARGE,
     Attach,
     Forget,
+    Plan,
     Rerun,
     Rollover,
     Settlement,
@@ -46,6 +47,8 @@ from dedupe.outcome import NO_RESULT, RECLAIM, Answer, Failed, Outcome, Succeede
 
 _BATCH = 100
 """Waiters told by one settle."""
+_TOLD_TOGETHER = "dedupe-told-together"
+"""Patch: those who join a settled key at once are told in one batch, and not each by itself."""
 _LARGEST_ROLLOVER = 1_500_000
 """Bytes of an outcome that still fit, with the rest, into one workflow input."""
 _NOTHING = RawValue(Payload())
@@ -81,8 +84,11 @@ class KeyWorkflow:
         self._plan = self._start.plan
         self._caller = self._start.caller
         self._arguments = content.payload
+        self._fingerprint: str | None = None
         self._waiting = dict.fromkeys(self._start.waiters)
         self._replies: list[tuple[Waiter, Payload]] = []
+        self._answers: dict[tuple[datetime, bool], Payload] = {}
+        """What is being told, by when it was recorded and whether it is reused: encoded once for all."""
         self._activity: workflow.ActivityHandle[RawValue | None] | None = None
         self._forced = False
         self._closing = self._start.forgotten
@@ -119,15 +125,26 @@ class KeyWorkflow:
     def _attach(self, attach: Attach) -> None:
         """Answer a claim, or let it wait for the end of the execution."""
         record = self._record
+        if isinstance(record, Settled) and record.expires_at is not None and record.expires_at <= _now():
+            self._closing = True  # the timer is due in this very task, and would come after the signals
+            self._replies.append((attach.waiter, RECLAIM))
+            return
         if attach.question.fingerprint is not None:
             record = replace(record, execution=self._fingerprinted(record.execution))
         match decide(attach.question, asked_at=attach.asked_at, record=record):
             case Wait() if not self._closing:
                 self._waiting[attach.waiter] = None
             case Answer() as answer:
-                self._replies.append((attach.waiter, answer.encode()))
+                self._replies.append((attach.waiter, self._encoded(answer)))
             case _:
                 self._replies.append((attach.waiter, RECLAIM))
+
+    def _encoded(self, answer: Answer) -> Payload:
+        """Return an answer as it travels: one payload for all who get the same, and are told together."""
+        same = (answer.settled_at, answer.reused)
+        if same not in self._answers or not workflow.patched(_TOLD_TOGETHER):
+            self._answers[same] = answer.encode()
+        return self._answers[same]
 
     def _execute_again(self, rerun: Rerun, arguments: Payload) -> None:
         """Begin the next generation, unless somebody has seen to it already."""
@@ -136,10 +153,11 @@ class KeyWorkflow:
                 execution.generation == rerun.generation
                 and execution.idempotency_key == rerun.idempotency_key
             ):
-                unpack(arguments)
+                _check(rerun.plan, arguments)
                 self._plan = rerun.plan
                 self._caller = rerun.caller
                 self._arguments = arguments
+                self._fingerprint = None
                 generation = execution.generation + 1
                 self._record = Executing(
                     execution=replace(
@@ -281,9 +299,10 @@ class KeyWorkflow:
                 if is_cancelled_exception(error):
                     raise
                 workflow.logger.warning("could not tell %d claims: %s", len(batch), error.cause)
+        self._answers.clear()
 
     def _answer_waiting(self, answer: Answer) -> None:
-        payload = answer.encode()
+        payload = self._encoded(answer)
         self._replies.extend((waiter, payload) for waiter in self._waiting)
         self._waiting.clear()
 
@@ -326,7 +345,8 @@ class KeyWorkflow:
             started_at=_now() if rollover is None else rollover.started_at,
         )
         if rollover is None:
-            unpack(content)
+            if not start.forgotten:
+                _check(start.plan, content)
             return Executing(execution=execution)
         return Settled(
             execution=execution,
@@ -338,7 +358,20 @@ class KeyWorkflow:
     def _fingerprinted(self, execution: ExecutionRecord) -> ExecutionRecord:
         if execution.fingerprint is not None:
             return execution
-        return replace(execution, fingerprint=fingerprint(unpack(self._arguments)))
+        if self._fingerprint is None:  # once, and not for each of thousands who join
+            self._fingerprint = fingerprint(unpack(self._arguments))
+        return replace(execution, fingerprint=self._fingerprint)
+
+
+def _check(plan: Plan, arguments: Payload) -> None:
+    """Check that an execution can be begun. Claims see to that before they ask for one.
+
+    Raises:
+        ValueError: It cannot: the message was made by hand.
+    """
+    unpack(arguments)
+    if plan.start_to_close_timeout is None and plan.schedule_to_close_timeout is None:
+        raise ValueError("a plan without time-outs")
 
 
 def _now() -> datetime:

@@ -29,8 +29,9 @@ from dedupe.outcome import NO_RESULT, Failed, Outcome, Succeeded, rolled_over
 from dedupe.pages import Pages, failure_of, is_cancellation, is_definite, time_of
 
 _FIRST_PAGE = 20
-"""Events: more than a key needs that succeeded at once, and few callers waited for."""
+"""Batches of events, as the service wrote them: more than a key has that succeeded at once."""
 _LAST_PAGE = 100
+"""Batches of events."""
 
 
 async def read(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
@@ -113,6 +114,8 @@ class Ledger:
             raise UnreadableRecordError(
                 key=self.key_id, reason=f"its id is taken by a workflow of type {pages.workflow_type!r}"
             )
+        if pages.closed_by is None and pages.has_expired:
+            return Unknown()
         if pages.closed_by is None and pages.scheduled is not None:
             return await self._record_of(pages.scheduled, ttl=None)
         if pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED and pages.scheduled is None:
@@ -158,7 +161,7 @@ class Ledger:
         if rollover is None:
             if self.with_fingerprint:
                 execution = replace(execution, fingerprint=fingerprint(unpack(content)))
-            return Executing(execution=execution)
+            return Executing(execution=execution, is_to_end=self.pages.is_to_end)
         return Settled(
             execution=replace(execution, fingerprint=rollover.fingerprint, started_at=rollover.started_at),
             outcome=rolled_over(rollover, content),
@@ -179,12 +182,12 @@ class Ledger:
             started_at=time_of(scheduled),
         )
         if pages.ended is None or is_cancellation(pages.ended):
-            return Executing(execution=execution)
+            return Executing(execution=execution, is_to_end=pages.is_to_end)
         outcome = await self._outcome(pages.ended, scheduled)
         settled_at = pages.noticed_at
         if settled_at is None:
             if isinstance(outcome, Failed):
-                return Executing(execution=execution)
+                return Executing(execution=execution, is_to_end=pages.is_to_end)
             settled_at = time_of(pages.ended)
         return Settled(
             execution=execution,

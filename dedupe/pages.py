@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
-from dedupe.messages import RERUN
+from dedupe.messages import FORGET, RERUN
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -49,7 +49,12 @@ class Pages:
     """When the key's workflow took notice of the close event."""
     reruns: list[Request] = field(default_factory=list[Request])
     """The requests to execute again that found the key settled; some are meant for another execution."""
-    task_started: HistoryEvent | None = None
+    task_started_at: datetime | None = None
+    """When the last workflow task started."""
+    has_expired: bool = False
+    """Whether the timer of the record has fired, though the key's workflow may not have come to it yet."""
+    is_to_end: bool = False
+    """Whether somebody asked for the end of the run since the last schedule, which then may be near."""
 
     def apply(self, event: HistoryEvent) -> None:
         """Read the next event."""
@@ -95,6 +100,7 @@ def _read_start(pages: Pages, event: HistoryEvent) -> None:
 def _read_schedule(pages: Pages, event: HistoryEvent) -> None:
     pages.scheduled = event
     pages.ended = pages.noticed_at = None
+    pages.is_to_end = pages.has_expired = False
 
 
 def _read_end(pages: Pages, event: HistoryEvent) -> None:
@@ -102,19 +108,31 @@ def _read_end(pages: Pages, event: HistoryEvent) -> None:
 
 
 def _read_task_start(pages: Pages, event: HistoryEvent) -> None:
-    pages.task_started = event
+    pages.task_started_at = time_of(event)
 
 
 def _read_task_completion(pages: Pages, event: HistoryEvent) -> None:
     del event  # its time is of no interest: the task knows what was so when it started
-    if pages.ended is not None and pages.noticed_at is None and pages.task_started is not None:
-        pages.noticed_at = time_of(pages.task_started)
+    if pages.ended is not None and pages.noticed_at is None:
+        pages.noticed_at = pages.task_started_at
 
 
 def _read_signal(pages: Pages, event: HistoryEvent) -> None:
     signal = event.workflow_execution_signaled_event_attributes
     if signal.signal_name == RERUN and (pages.scheduled is None or pages.noticed_at is not None):
         pages.reruns.append(Request(payloads=list(signal.input.payloads), settled=pages.scheduled))
+    elif signal.signal_name == FORGET:
+        pages.is_to_end = True
+
+
+def _read_timer(pages: Pages, event: HistoryEvent) -> None:
+    del event
+    pages.has_expired = True
+
+
+def _read_cancel(pages: Pages, event: HistoryEvent) -> None:
+    del event
+    pages.is_to_end = True
 
 
 def _read_close(pages: Pages, event: HistoryEvent) -> None:
@@ -132,6 +150,8 @@ _READERS: dict[EventType.ValueType, Callable[[Pages, HistoryEvent], None]] = {
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: _read_task_start,
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: _read_task_completion,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: _read_signal,
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: _read_cancel,
+    EventType.EVENT_TYPE_TIMER_FIRED: _read_timer,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _read_close,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _read_close,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT: _read_close,

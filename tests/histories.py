@@ -12,6 +12,9 @@ from temporalio.worker import Interceptor, Replayer
 from dedupe import DedupePlugin
 from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
 
+_LOCAL_ACTIVITY = "core_local_activity"
+"""Name of the marker of a local activity, in the histories of this SDK."""
+
 
 async def replay(
     histories: Sequence[WorkflowHistory],
@@ -54,7 +57,7 @@ def markers(history: WorkflowHistory) -> list[str]:
     """Return the types of the local activities that a history recorded."""
     recorded: list[str] = []
     for event in history.events:
-        if event.event_type == EventType.EVENT_TYPE_MARKER_RECORDED:
+        if event.marker_recorded_event_attributes.marker_name == _LOCAL_ACTIVITY:
             details = event.marker_recorded_event_attributes.details["data"].payloads[0].data
             recorded.append(next(name for name in (PEEK, SETTLE) if name.encode() in details))
     return recorded

@@ -1,7 +1,6 @@
 """The key's workflow ended by others, pushes lost, reads broken, records rolled over."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -19,11 +18,11 @@ from dedupe.decision import Settled
 from dedupe.key_server import CallerHeadersInterceptor
 from dedupe.key_workflow import KeyWorkflow
 from dedupe.ledger import glance
-from dedupe.messages import CLAIM, FORGET, SETTLE
+from dedupe.messages import CLAIM
 from dedupe.pages import Pages
 from dedupe.settle import settle
 from tests.ground import Ground
-from tests.histories import markers, replay, types
+from tests.histories import replay, types
 from tests.servers import dev_server, with_plugins
 from tests.waiting import until
 from tests.workflow.faults import break_peeks, lose_pushes
@@ -299,43 +298,43 @@ async def test_the_key_workflow_breaks_no_rule_of_the_sandbox(real_client: Clien
     assert types(key)[-1] == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
 
 
-async def test_a_stranger_signalling_a_key_changes_nothing(real: Ground) -> None:
-    """Signals that no claim sent, and messages that cannot be read, are dropped."""
-    async with real.worker():
-        await real.call(Call(argument="first"))
-        strange: list[tuple[str, list[Any]]] = [
-            ("nothing", []),
-            ("attach", ["no message"]),
-            ("attach", []),
-            ("rerun", [{}, {}]),
-            (FORGET, ["no message", 2]),
-        ]
-        for signal, arguments in strange:
-            await real.key_workflow().signal(signal, args=arguments)
-        assert await real.call(Call(argument="second")) == returned("first")
-        history = await real.key_workflow().fetch_history()
-    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
-    assert markers(history) == [SETTLE]
+async def test_a_record_answers_nobody_once_its_time_is_over(real_grounds: Callable[..., Ground]) -> None:
+    """Though its workflow has not come to close the run, since nobody serves the keys."""
+    ground = real_grounds()
+    async with ground.worker():
+        assert await ground.call(Call(argument="old", ttl=timedelta(seconds=1))) == returned("old")
+    beside = ground.beside(serve=False)
+    beside.effects = ground.effects
+    await until(lambda: _has_expired(ground))
+    assert await ground.keys.get("key") is None
+    async with beside.worker():
+        job = await beside.start_script(Call(argument="new"))
+        await beside.claiming(1)
+        async with ground.worker():
+            assert await job.result() == [[returned("new")]]
 
 
-# The SDK never awaits the run of a workflow whose __init__ raises.
-@pytest.mark.filterwarnings(
-    "ignore:coroutine '_WorkflowInstanceImpl:RuntimeWarning",
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-)
-async def test_a_key_workflow_with_a_strange_input_fails_and_holds_nothing(real: Ground) -> None:
-    """A key's workflow that somebody else starts fails at once, and the key is unknown."""
-    async with real.worker():
-        handle = await real.client.start_workflow(
-            "dedupe.key", "no message", id=real.key_id(), task_queue=real.key_queue
-        )
+async def test_after_a_downtime_no_record_answers_whose_time_is_over(
+    real_grounds: Callable[..., Ground],
+) -> None:
+    """The first worker to come serves the keys as well, and has jobs waiting for it."""
+    ground = real_grounds()
+    keys = [f"key-{number}" for number in range(20)]
+    async with ground.worker():
+        await ground.script([Call(key=key, argument="old", ttl=timedelta(seconds=1)) for key in keys])
 
-        async def failed() -> bool:
-            return (await handle.describe()).status == WorkflowExecutionStatus.FAILED
+    async def all_have_expired() -> bool:
+        return all([await _has_expired(ground, key) for key in keys])
 
-        await until(failed)
-        assert await real.call() == returned("argument")
-    gc.collect()
+    await until(all_have_expired)
+    job = await ground.start_script([Call(key=key, argument="new") for key in keys])
+    async with ground.worker():
+        assert await job.result() == [[returned("new")] * 20]
+
+
+async def _has_expired(ground: Ground, key: str = "key") -> bool:
+    history = await ground.key_workflow(key).fetch_history()
+    return EventType.EVENT_TYPE_TIMER_FIRED in types(history)
 
 
 async def test_an_id_taken_by_another_workflow_is_a_clear_error(ground: Ground) -> None:

@@ -1,0 +1,110 @@
+"""Many at once: a job of many hits, and a key that many join. No cost is their number times a payload."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError
+
+import dedupe
+from dedupe.key_handle import KeyHandle
+from dedupe.messages import Attach, Question, Waiter
+from tests.ground import Ground
+from tests.histories import markers
+from tests.waiting import until
+from tests.workflow.scripts import Call, returned
+
+
+@workflow.defn
+class ManyHits:
+    """Makes the same call again and again."""
+
+    @workflow.run
+    async def run(self, calls: int, at_once: bool) -> int:  # noqa: FBT001 - a workflow's input
+        """Return the length of all results; all of them would be too long for one."""
+        if at_once:
+            return sum(await asyncio.gather(*(self._length() for _ in range(calls))))
+        return sum([await self._length() for _ in range(calls)])
+
+    async def _length(self) -> int:
+        result: str = await dedupe.execute_activity(
+            "effect", "", deduplication_key="key", start_to_close_timeout=timedelta(seconds=60)
+        )
+        return len(result)
+
+
+@pytest.mark.parametrize(
+    ("calls", "length", "at_once"), [(200, 31_000, True), (200, 31_000, False), (1_000, 5_000, False)]
+)
+async def test_a_job_may_hit_as_often_as_it_likes(
+    real: Ground, *, calls: int, length: int, at_once: bool
+) -> None:
+    """All answers of one workflow task travel together; more than 4 MB of them would end the job."""
+    real.effects.then("x" * length)
+    async with real.worker(workflows=[ManyHits]):
+        await real.call()
+        assert await real.run(ManyHits.run, args=[calls, at_once]) == calls * length
+    assert len(real.effects.attempts) == 1
+
+
+async def _join(ground: Ground, number: int, *, ago: timedelta = timedelta(0), **question: object) -> None:
+    """Join the key as so many claims of jobs that are not there."""
+    key = KeyHandle(client=ground.server, key_id=ground.key_id())
+    now = datetime.now(UTC)
+    asked = Question.model_validate(
+        {"key_id": "", "key": "", "activity": "effect", "called_at": now, **question}
+    )
+    await asyncio.gather(
+        *(
+            key.attach(
+                Attach(
+                    question=asked,
+                    waiter=Waiter(workflow_id=f"nobody-{claim}", run_id="", activity_id="1"),
+                    asked_at=now - ago,
+                ),
+                turn="",
+            )
+            for claim in range(number)
+        )
+    )
+
+
+async def test_large_arguments_are_fingerprinted_once(real: Ground) -> None:
+    """A task in which that takes two seconds is given up by the SDK, and so is every one that follows it."""
+    gate = real.effects.close()
+    large = list(range(200_000))  # 1.4 MB
+    async with real.worker():
+        job = await real.start_script(Call(argument=large, on_mismatch="raise"))
+        await real.effects.seen(1)
+        await _join(real, 150, fingerprint="another")
+        real.effects.gate = None
+        gate.set()
+        async with asyncio.timeout(30):
+            assert await job.result() == [[returned(large)]]
+
+
+async def test_a_large_failure_is_encoded_once(real: Ground) -> None:
+    """As above, for what those are told who join a key that has failed at length."""
+    real.effects.then(ApplicationError("no", "x" * 1_300_000, non_retryable=True))
+    async with real.worker():
+        assert (await real.call()).error == "ActivityError"
+        await _join(real, 600, skip_failure=True)
+        async with asyncio.timeout(30):
+            assert await real.call() == returned("argument")
+
+
+async def test_those_who_join_late_are_told_together(real: Ground) -> None:
+    """Claims that join a settled key at once are told in batches, as those are that had waited for it."""
+    async with real.worker():
+        await real.call()
+    await _join(real, 300, ago=timedelta(hours=1))
+
+    async def told() -> bool:
+        description = await real.key_workflow().describe()
+        history = await real.key_workflow().fetch_history()
+        return len(markers(history)) > 1 and not description.raw_description.HasField("pending_workflow_task")
+
+    async with real.worker():
+        await until(told)
+    assert len(markers(await real.key_workflow().fetch_history())) == 1 + 3
