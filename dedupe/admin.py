@@ -171,11 +171,13 @@ class DedupeKeys:
         if isinstance(before, Executing) and not force:
             raise KeyExecutingError(key=scoped.key)
         forget = Forget(force=force, life=before.execution.life)
-        if await handle.forget(forget) is Signalled.GONE and await self._is_time_skipping():
-            await self._start_forgotten(handle, scoped, activity=before.execution.activity)
         for poll in range(_FORGET_TIMEOUT // _POLL):
-            if poll % _POLLS_A_SIGNAL == _POLLS_A_SIGNAL - 1:  # it may have come while the key still executed
-                await handle.forget(forget)
+            if (
+                poll % _POLLS_A_SIGNAL == 0  # again, since it may have come while the key still executed
+                and await handle.forget(forget) is Signalled.GONE
+                and await self._is_time_skipping()
+            ):
+                await self._start_forgotten(handle, scoped, activity=before.execution.activity)
             match await self._read(handle):
                 case Unknown():
                     return True

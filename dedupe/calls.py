@@ -257,7 +257,7 @@ def start_activity(
         skip_failure: Whether a failure, fresh or recorded, is returned as a `FailedResult`, so that the job
             goes on. If not, a fresh failure is raised and a recorded one is executed again.
         **options: See `CallOptions`. `schedule_to_close_timeout` also bounds the wait of this call.
-            An `activity_id` names this call, with a digest of the key behind it, and not the execution.
+            An `activity_id` names this call, with a number behind it, and not the execution.
             Cancelling the handle detaches this call; the execution goes on.
 
     Raises:

@@ -88,16 +88,27 @@ class _Outbound(WorkflowOutboundInterceptor):
     def __init__(self, next: WorkflowOutboundInterceptor, settings: CallSettings) -> None:
         super().__init__(next)
         self._settings = settings
+        self._named_calls = 0
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         deduplication = CALL.get()
         if deduplication is None or input.activity != deduplication.activity:
             return self.next.start_activity(input)
-        call = prepare(deduplication, input)
+        call = prepare(deduplication, input, claim_id=self._claim_id(input))
         handle = workflow.ActivityHandle(self._carry_out(call, input))
         # A worker that stops drops its workflows as they are; the SDK silences its own handles the same way.
         setattr(handle, "_log_destroy_pending", False)  # noqa: B010
         return handle
+
+    def _claim_id(self, input: StartActivityInput) -> str | None:
+        """Return the activity id of a claim, where the job gave its call one.
+
+        Answers are sent to it, maybe late: no other call of the job, with or without a key, may have it.
+        """
+        if input.activity_id is None:
+            return None
+        self._named_calls += 1
+        return f"{input.activity_id}~{self._named_calls}"
 
     async def _carry_out(self, call: Call, input: StartActivityInput) -> Any:
         try:

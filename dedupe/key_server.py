@@ -39,10 +39,11 @@ async def serving(
     client: Client, *, task_queue: str, max_cached_keys: int, activities: Sequence[Callable[..., Any]]
 ) -> AsyncGenerator["KeyServer"]:
     """Keep the keys of a client's namespace served: by the server that runs already, or a new one."""
-    place = (client.namespace, task_queue, id(asyncio.get_running_loop()))
-    slot = _SLOTS.setdefault(client.service_client, {}).setdefault(place, _Slot())
+    places = _SLOTS.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
+    slots = places.setdefault(client.service_client, {})
+    slot = slots.setdefault((client.namespace, task_queue), _Slot())
     async with slot.changing:
-        if slot.server is None:
+        if slot.server is None or slot.server.has_ended:
             slot.server = KeyServer(
                 client, task_queue=task_queue, max_cached_keys=max_cached_keys, activities=activities
             )
@@ -100,6 +101,11 @@ class KeyServer:
         if self._running.done():
             self._running.result()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it serves no longer: it failed, while workers that use it still drain."""
+        return self._running.done()
+
     async def ended(self) -> None:
         """Wait until the embedded worker ends.
 
@@ -117,7 +123,7 @@ class KeyServer:
 
 
 class _Slot:
-    """Where the server of one namespace, task queue and event loop is, and how many use it."""
+    """Where the server of one namespace and task queue is, and how many use it."""
 
     def __init__(self) -> None:
         self.changing = asyncio.Lock()
@@ -129,12 +135,14 @@ class _Slot:
         async with self.changing:
             self.users -= 1
             if self.users == 0 and self.server is not None:
-                await self.server.stop()
-                self.server = None
+                server, self.server = self.server, None
+                await server.stop()
 
 
 # The one state of a module: the SDK takes only one worker per client and task queue, whoever asks for it.
-_SLOTS: WeakKeyDictionary[ServiceClient, dict[tuple[str, str, int], _Slot]] = WeakKeyDictionary()
+_SLOTS: WeakKeyDictionary[
+    asyncio.AbstractEventLoop, WeakKeyDictionary[ServiceClient, dict[tuple[str, str], _Slot]]
+] = WeakKeyDictionary()
 
 
 class CallerHeadersInterceptor(Interceptor):

@@ -4,7 +4,6 @@ What would otherwise fail a workflow task for ever (options the service refuses,
 encoded) fails the call here, before anything is scheduled.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from datetime import timedelta
@@ -42,19 +41,22 @@ class Call:
     summary: str
     """What the Web UI shows beside the claim."""
     claim_id: str | None
-    """Activity id of the claim where the job gave one. Answers are sent to it, maybe late, so no other key's
-    call and no plain activity of the job may have the same."""
 
 
-def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
+def prepare(deduplication: Deduplication, input: StartActivityInput, *, claim_id: str | None) -> Call:
     """Return the call that an activity input and its deduplication make.
+
+    Args:
+        deduplication: What the job said of the call, beyond a plain one.
+        input: The call, as the SDK has it.
+        claim_id: Activity id of the claim; None: the SDK gives it one.
 
     Raises:
         InvalidCallError: It cannot be carried out.
     """
     info = workflow.info()
     key = deduplication.scoped.key
-    invalid = _reason_against(deduplication, input)
+    invalid = _reason_against(deduplication, input, claim_id)
     if invalid is not None:
         raise InvalidCallError(activity=input.activity, key=key, reason=invalid)
     try:
@@ -88,18 +90,11 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
         arguments=pack(arguments),
         result_type=input.ret_type,
         summary=cut(input.summary or f"{input.activity} · {key}"),
-        claim_id=_claim_id(deduplication, input),
+        claim_id=claim_id,
     )
 
 
-def _claim_id(call: Deduplication, input: StartActivityInput) -> str | None:
-    if input.activity_id is None:
-        return None
-    digest = hashlib.sha256(call.scoped.format().encode()).hexdigest()
-    return f"{input.activity_id}~{digest[:16]}"
-
-
-def _reason_against(call: Deduplication, input: StartActivityInput) -> str | None:
+def _reason_against(call: Deduplication, input: StartActivityInput, claim_id: str | None) -> str | None:
     """Return what is wrong with a call that would otherwise fail workflow tasks for ever; None if nothing."""
     timeouts = {
         "schedule_to_close_timeout": input.schedule_to_close_timeout,
@@ -115,7 +110,7 @@ def _reason_against(call: Deduplication, input: StartActivityInput) -> str | Non
     names = {
         "activity": input.activity,
         "task_queue": input.task_queue,
-        "activity_id": input.activity_id and _claim_id(call, input),
+        "activity_id": claim_id,
     }
     for field, value in names.items():
         if value is not None and not is_name(value):

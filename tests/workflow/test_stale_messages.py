@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 import dedupe.settle
 from dedupe import KeyState
@@ -85,6 +86,41 @@ async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
         assert (await first.result())[0][0].error == "ActivityError"
         assert await real.call(Call()) == returned("argument")
     assert real.effects.generations == [1, 2]
+
+
+async def test_an_answer_told_twice_reaches_no_later_call_of_the_same_activity_id(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one of many cannot be told, all are told again; one of them may have called again by then."""
+    tell = dedupe.settle._tell
+    has_called_again, is_told_again = asyncio.Event(), asyncio.Event()
+    refused: list[Waiter] = []
+
+    async def tell_all_but_the_other(client: Any, waiter: Waiter, reply: Payload) -> Any:
+        if waiter.workflow_id == other.id and not refused:
+            refused.append(waiter)
+            await has_called_again.wait()
+            return RPCError("try again", RPCStatusCode.UNAVAILABLE, b"")
+        told = await tell(client, waiter, reply)
+        if refused and waiter.workflow_id == other.id:
+            is_told_again.set()
+        return told
+
+    monkeypatch.setattr(dedupe.settle, "_tell", tell_all_but_the_other)
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    gate = real.effects.close()
+    async with real.worker():
+        job = await real.start_script(Call(activity_id="x"), Call(activity_id="x"))
+        await real.effects.seen(1)
+        other = await real.start_script(Call())
+        await real.attached(1)
+        gate.set()
+        await real.claiming(2, job)
+        has_called_again.set()
+        await is_told_again.wait()
+        [[first], [second]] = await job.result()
+    assert first.error == "ActivityError"
+    assert second == returned("argument")
 
 
 async def test_a_request_meant_for_another_life_is_not_taken_for_the_origin(real: Ground) -> None:

@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 
 import dedupe.plugin
 from dedupe import DedupePlugin
+from dedupe.key_server import serving
 from tests.ground import Ground
 from tests.workflow.scripts import Call, Script, returned
 
@@ -103,6 +104,16 @@ def test_settings_that_no_worker_can_have_are_refused(settings: dict[str, Any]) 
     [name] = settings
     with pytest.raises(ValueError, match=name):
         DedupePlugin(organization="acme", project="web", **settings)
+
+
+async def test_a_key_server_that_has_ended_is_not_given_to_the_next_worker(real: Ground) -> None:
+    """A worker that starts while others of a key server that failed still drain has another one."""
+    settings: dict[str, Any] = {"task_queue": real.key_queue, "max_cached_keys": 10, "activities": []}
+    async with serving(real.client, **settings) as failed:
+        await failed.stop()
+        async with serving(real.client, **settings) as next_one, real.worker():
+            assert next_one is not failed
+            assert await real.call() == returned("argument")
 
 
 async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Callable[..., Ground]) -> None:
