@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError
 
+from dedupe.key_handle import KeyHandle
+from dedupe.messages import Attach, Question, Waiter
 from tests.ground import Ground
+from tests.histories import markers
 from tests.servers import dev_server, time_skipping_server
 from tests.waiting import until
 from tests.workflow.faults import break_peeks
@@ -99,6 +102,47 @@ async def expired(ground: Ground) -> None:
     await ground.script(
         Call(argument="first", ttl=ttl), Call(ttl=ttl), Call(argument="second", after=1.5 * ttl, ttl=HOUR)
     )
+
+
+async def run_out(ground: Ground) -> None:
+    """A key whose time is over, and that nobody has asked for since."""
+    await ground.call(Call(ttl=SECOND))
+
+    async def over() -> bool:
+        return (await ground.key_workflow().describe()).close_time is not None
+
+    await until(over)
+
+
+async def joined_late(ground: Ground) -> None:
+    """Claims that join a settled key, several in one task.
+
+    `joined_late_before` is what the version did that told each of them by itself.
+    """
+    await ground.call()
+    key = KeyHandle(client=ground.server, key_id=ground.key_id())
+    now = datetime.now(UTC)
+    question = Question(key_id="", key="", activity="effect", called_at=now)
+    await asyncio.gather(
+        *(
+            key.attach(
+                Attach(
+                    question=question,
+                    waiter=Waiter(workflow_id=f"nobody-{number}", run_id="", activity_id="1"),
+                    asked_at=now - HOUR,
+                ),
+                turn="",
+            )
+            for number in range(30)
+        )
+    )
+
+    async def told() -> bool:
+        description = await ground.key_workflow().describe()
+        history = await ground.key_workflow().fetch_history()
+        return len(markers(history)) > 1 and not description.raw_description.HasField("pending_workflow_task")
+
+    await until(told)
 
 
 async def forgotten(ground: Ground) -> None:
@@ -208,7 +252,7 @@ BOTH: list[Shape] = [
     impatient,
     peek_failed,
 ]
-REAL: list[Shape] = [*BOTH, executing, forgotten_by_force, cancelled_by_an_operator]
+REAL: list[Shape] = [*BOTH, executing, run_out, joined_late, forgotten_by_force, cancelled_by_an_operator]
 SHORT: list[Shape] = [rolled_over]
 
 
@@ -217,6 +261,8 @@ DIVERGING: list[Shape] = [
     shared,
     failed_and_executed_again,
     expired,
+    run_out,
+    joined_late,
     forgotten,
     rolled_over,
 ]
@@ -258,7 +304,10 @@ async def _record(shape: Shape, ground: Ground, server: str) -> None:
         return
     async with ground.worker():
         await shape(ground)
-        histories = {f"job-{number}": await job.fetch_history() for number, job in enumerate(ground.jobs)}
+        jobs = [job for job in ground.jobs if job.id != ground.key_id()]
+        runs_before = [job for job in ground.jobs if job.id == ground.key_id()]
+        histories = {f"job-{number}": await job.fetch_history() for number, job in enumerate(jobs)}
+        histories |= {f"key-{number}": await run.fetch_history() for number, run in enumerate(runs_before)}
         histories["key"] = await ground.key_workflow().fetch_history()
         for kind, history in histories.items():
             _write(HISTORIES / f"{name}.{kind}.json", json.loads(history.to_json()))

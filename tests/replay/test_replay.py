@@ -45,6 +45,7 @@ def test_no_corpus_is_empty() -> None:
         for shape in shapes:
             assert f"{shape.__name__}.{server}.key.json" in names
             assert f"{shape.__name__}.{server}.job-0.json" in names
+    assert {"joined_late_before.real.key.json", "forgotten_by_force.real.key-0.json"} <= names
     altered = [path.name for path in ALTERED]
     for part in (".job-", ".key.", ".type.", ".id.", ".timer-for-marker."):
         assert sum(part in name for name in altered) >= 8
