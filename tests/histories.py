@@ -39,6 +39,14 @@ async def replay(
     await replayer.replay_workflows(each(), raise_on_replay_failure=True)
 
 
+def text_of(history: WorkflowHistory) -> str:
+    """Return all that is written in a history, as whoever searches it for a word would read it.
+
+    The JSON form will not do: it holds payloads in base64.
+    """
+    return b"".join(event.SerializeToString() for event in history.events).decode(errors="replace")
+
+
 def types(history: WorkflowHistory) -> list[Any]:
     """Return the types of a history's events."""
     return [event.event_type for event in history.events]

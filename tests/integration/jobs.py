@@ -1,6 +1,7 @@
 """Jobs and activities of the fault tests: one job makes the deduplicated calls that its input lists."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -74,9 +75,9 @@ class CallsJob:
     """Makes many deduplicated calls, one after the other."""
 
     @workflow.run
-    async def run(self, call: Call, times: int) -> int:
-        """Make the call `times` times, and return how many different answers there were."""
-        return len({str(await _make(call)) for _ in range(times)})
+    async def run(self, call: Call, times: int) -> list[Any]:
+        """Make the call `times` times, and return the different answers."""
+        return _different([await _make(call) for _ in range(times)])
 
 
 @workflow.defn
@@ -84,9 +85,13 @@ class FanJob:
     """Makes many deduplicated calls at the same time."""
 
     @workflow.run
-    async def run(self, calls: list[Call]) -> int:
-        """Make all calls, and return how many different answers there were."""
-        return len({str(answer) for answer in await asyncio.gather(*map(_make, calls))})
+    async def run(self, calls: list[Call]) -> list[Any]:
+        """Make all calls, and return the different answers."""
+        return _different(await asyncio.gather(*map(_make, calls)))
+
+
+def _different(answers: Iterable[Any]) -> list[Any]:
+    return list({str(answer): answer for answer in answers}.values())
 
 
 async def _make(call: Call) -> Any:

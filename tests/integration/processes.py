@@ -232,12 +232,22 @@ class Fleet:
         return next(worker for worker in self.workers if worker.pid == pid)
 
 
+LOST = "no answer"
+"""Stands for the answer of a job that does not end."""
+
+
 async def answers_of(
     handles: Sequence[WorkflowHandle[Any, Any]], *, within: timedelta = timedelta(seconds=60)
 ) -> list[Any]:
-    """Return what jobs returned. The limit is generous: how long it takes is for the table to say."""
-    async with asyncio.timeout(within.total_seconds()):
-        return await asyncio.gather(*(handle.result() for handle in handles))
+    """Return what jobs returned, and `LOST` for those that have not.
+
+    The limit is generous: how long it takes is for the table to say.
+    """
+    results = [asyncio.create_task(handle.result()) for handle in handles]
+    _, lost = await asyncio.wait(results, timeout=within.total_seconds())
+    for result in lost:
+        result.cancel()
+    return [LOST if result in lost else result.result() for result in results]
 
 
 @asynccontextmanager

@@ -11,9 +11,11 @@ from uuid import uuid4
 import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin, claim
+from tests.histories import text_of
 from tests.integration.awkward import HIDDEN, HiddenJob, end, measure
 from tests.integration.effects import EffectFile, Moment
 from tests.integration.encryption import EncryptionCodec
@@ -37,11 +39,14 @@ class Office:
         self._key_secret = key_secret
 
     @asynccontextmanager
-    async def open(self, encryption_key: bytes | None) -> AsyncGenerator[Client]:
+    async def open(
+        self, encryption_key: bytes | None, *, runtime: Runtime | None = None
+    ) -> AsyncGenerator[Client]:
         """Run a worker, and return a client like its own."""
         codec = None if encryption_key is None else EncryptionCodec(encryption_key)
         client = await Client.connect(
             self._address,
+            runtime=runtime,
             data_converter=dataclasses.replace(pydantic_data_converter, payload_codec=codec),
             plugins=[
                 DedupePlugin(
@@ -75,26 +80,26 @@ class Office:
 async def test_encryption_switched_on_while_keys_exist(running_server: str, tmp_path: Path) -> None:
     """Keys recorded in clear answer calls of encrypting workers; what comes after is recorded encrypted."""
     office = Office(running_server, tmp_path)
-    call = Call(key="old", task=Task(name="old"))
+    call = Call(key="old", task=Task(name="in clear"))
     async with office.open(None) as client:
         _, before = await office.ends(client, call)
+        in_clear = await client.get_workflow_handle(f"proj:acme/{office.project}:old").fetch_history()
 
     async with office.open(_RIGHT) as client:
         _, after = await office.ends(client, call)
         job, new = await office.ends(client, Call(key="new", task=Task(name="topsecret")))
         _, again = await office.ends(client, Call(key="new", task=Task(name="topsecret")))
         key_id = f"proj:acme/{office.project}:new"
-        histories = [
-            (await client.get_workflow_handle(id_).fetch_history()).to_json() for id_ in (job, key_id)
-        ]
+        encrypted = [await client.get_workflow_handle(id_).fetch_history() for id_ in (job, key_id)]
         record = await office.keys(client).get("new")
 
     assert after == before
     assert again == new
-    assert [entry.name for entry in office.effects.entries(Moment.DONE)] == ["old", "topsecret"]
+    assert [entry.name for entry in office.effects.entries(Moment.DONE)] == ["in clear", "topsecret"]
     assert record is not None
     assert "topsecret" in (record.result_json or "")
-    assert not any("topsecret" in history for history in histories)
+    assert "in clear" in text_of(in_clear)
+    assert not any("topsecret" in text_of(history) for history in encrypted)
 
 
 async def test_a_wrong_encryption_key_executes_nothing(
@@ -122,12 +127,14 @@ async def test_a_wrong_encryption_key_executes_nothing(
 async def test_a_hidden_key_is_seen_nowhere(
     running_server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """With a key_secret neither the key nor the secret is in any history, memo, error or line of log."""
+    """With a key_secret neither key nor secret is in any history, memo, error, metric or line of log."""
     secret = str(uuid4())
     office = Office(running_server, tmp_path, key_secret=secret)
     seen: list[str] = []
+    metrics = MetricBuffer(100_000)
+    runtime = Runtime(telemetry=TelemetryConfig(metrics=metrics))
     with caplog.at_level(logging.DEBUG):
-        async with office.open(None) as client:
+        async with office.open(None, runtime=runtime) as client:
             for kind in ("works", "fails", "conflicts", "is too long"):
                 handle = await client.start_workflow(
                     HiddenJob.run, kind, id=f"job-{uuid4()}", task_queue=office.project
@@ -139,14 +146,16 @@ async def test_a_hidden_key_is_seen_nowhere(
             for record in records:
                 assert record is not None
                 seen += [repr(record), await everything_about(client, record.workflow_id)]
-    seen += [caplog.text, *capfd.readouterr()]
+    measured = [f"{each.metric.name} {each.attributes}" for each in metrics.retrieve_updates()]
+    seen += [caplog.text, *capfd.readouterr(), *measured]
 
     assert seen[0] == "9"
     assert "CancelledError" in seen[2]
     assert seen[4].startswith("DeduplicationConflictError: ")
     assert seen[6].startswith("InvalidDeduplicationKeyError: ")
     assert not [text for text in seen if "lovelace" in text or secret in text]
-    assert "dedupe.claim" in "".join(seen)
+    assert "dedupe.claim" in caplog.text
+    assert any("dedupe.claim" in text for text in measured)
 
 
 async def everything_about(client: Client, workflow_id: str) -> str:

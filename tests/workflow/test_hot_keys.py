@@ -1,15 +1,19 @@
 """Many at once: a job of many hits, and a key that many join. No cost is their number times a payload."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import ApplicationError
 
 import dedupe
 from dedupe.key_handle import KeyHandle
-from dedupe.messages import Attach, Question, Waiter
+from dedupe.messages import ATTACH, RERUN, Attach, Question, Waiter
 from tests.ground import Ground
 from tests.histories import markers
 from tests.waiting import until
@@ -46,6 +50,56 @@ async def test_a_job_may_hit_as_often_as_it_likes(
         await real.call()
         assert await real.run(ManyHits.run, args=[calls, at_once]) == calls * length
     assert len(real.effects.attempts) == 1
+
+
+async def test_a_call_that_waits_for_many_slices_leaves_the_key_as_it_is(
+    real_grounds: Callable[..., Ground],
+) -> None:
+    """It looks again after each of them, and what it tells the key is the same message each time."""
+    ground = real_grounds(wait_slice=timedelta(seconds=1))
+    gate = ground.effects.close()
+    async with ground.worker():
+        owner = await ground.start_script(Call())
+        await ground.effects.seen(1)
+        waiting = await ground.start_script(Call())
+        await until(lambda: _is_in_attempt(waiting, 5))
+        assert _signals(await ground.key_workflow().fetch_history()) in (
+            [ATTACH],
+            [ATTACH, ATTACH],  # the owner's, too
+        )
+        gate.set()
+        assert await waiting.result() == await owner.result() == [[returned("argument")]]
+
+
+async def _is_in_attempt(job: WorkflowHandle[Any, Any], attempt: int) -> bool:
+    description = await job.describe()
+    return any(each.attempt >= attempt for each in description.raw_description.pending_activities)
+
+
+def _signals(history: WorkflowHistory) -> list[str]:
+    return [
+        event.workflow_execution_signaled_event_attributes.signal_name
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+    ]
+
+
+async def test_many_that_execute_a_failure_again_ask_once(real: Ground) -> None:
+    """Their arguments are in the message, up to 2 MB each; all but the first would be for nothing."""
+    real.effects.then(ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        await real.call()
+        gate = real.effects.close()
+        job = await real.start_script([Call()] * 20)
+        await until(lambda: _have_joined(real, 20))
+        gate.set()
+        assert await job.result() == [[returned("argument")] * 20]
+    assert _signals(await real.key_workflow().fetch_history()).count(RERUN) == 1
+    assert real.effects.generations == [1, 2]
+
+
+async def _have_joined(ground: Ground, claims: int) -> bool:
+    return _signals(await ground.key_workflow().fetch_history()).count(ATTACH) >= claims
 
 
 async def _join(ground: Ground, number: int, *, ago: timedelta = timedelta(0), **question: object) -> None:
