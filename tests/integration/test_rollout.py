@@ -1,11 +1,14 @@
 """Versions side by side: other wire formats, workers without the plugin, deployments with pinned callers."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionRequest
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
 from tests.integration.effects import Moment
@@ -19,7 +22,7 @@ _KEYS = [f"key-{index}" for index in range(5)]
 
 @pytest.mark.parametrize("other", ["older", "newer"])
 async def test_another_wire_format_side_by_side(running_server: str, tmp_path: Path, other: str) -> None:
-    """Workers that leave out optional fields, or send unknown ones, share keys with this version's."""
+    """Workers that lack what came later, or send what this version does not know, share keys with it."""
     async with fleet(running_server, tmp_path) as workers:
         await asyncio.gather(workers.start(), workers.start(f"--wire={other}"))
         await _share_keys(workers, fault=f"{other} workers beside")
@@ -30,21 +33,20 @@ async def test_the_version_before_side_by_side(running_server: str, tmp_path: Pa
     """Workers of the sources before the last change of the package share keys with this version's."""
     before = await _git("log", "--max-count=1", "--skip=1", "--format=%H", "--", "dedupe")
     sources = tmp_path / "before"
-    await _git("worktree", "add", "--detach", str(sources), before.strip())
-    try:
-        async with fleet(running_server, tmp_path) as workers:
-            await workers.start()
-            await workers.spawn(sources=sources).says("ready")
-            await _share_keys(workers, fault="workers of the version before beside")
-            pids = {entry.pid for entry in workers.effects.entries()}
-            assert pids == {worker.pid for worker in workers.workers}
-    finally:
-        await _git("worktree", "remove", "--force", str(sources))
+    await _git("clone", "--quiet", "--no-checkout", ".", str(sources))
+    await _git("-C", str(sources), "checkout", "--quiet", "--detach", before.strip())
+    async with fleet(running_server, tmp_path) as workers:
+        await workers.start()
+        await workers.spawn(sources=sources).says("ready")
+        await _share_keys(workers, fault="workers of the version before beside")
 
 
 async def _git(*arguments: str) -> str:
+    sources = Path(__file__).parents[2]
+    if not (sources / ".git").exists():
+        pytest.skip("these sources have no history")
     process = await asyncio.create_subprocess_exec(
-        "git", *arguments, cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE
+        "git", *arguments, cwd=sources, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -63,6 +65,19 @@ async def _share_keys(workers: Fleet, *, fault: str) -> None:
     row = await tally(workers, answers, fault=fault, faults=0)
     expect_sound(row, keys=len(_KEYS))
     assert await stuck(workers.client, map(workers.key_id, answers)) == []
+    jobs = [job for called in handles.values() for job in called]
+    assert await _pids_of(jobs) == {worker.pid for worker in workers.workers}
+
+
+async def _pids_of(jobs: Sequence[WorkflowHandle[Any, Any]]) -> set[int]:
+    """Return the processes that carried out the jobs, which say their id to the service."""
+    pids: set[int] = set()
+    for job in jobs:
+        async for event in job.fetch_history_events():
+            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+                identity = event.workflow_task_started_event_attributes.identity
+                pids.add(int(identity.partition("@")[0]))
+    return pids
 
 
 async def test_a_caller_without_the_plugin_fails_closed(running_server: str, tmp_path: Path) -> None:
@@ -92,10 +107,12 @@ async def test_a_worker_without_the_plugin_takes_no_claim(running_server: str, t
 
 
 async def test_a_new_deployment_version_while_callers_are_pinned(running_server: str, tmp_path: Path) -> None:
-    """Callers stay on the version that they began on; keys, which have none, serve both versions."""
+    """Callers stay on the version that they began on. Keys have none: they go on with whoever serves them,
+    and answer the callers of both.
+    """
     async with fleet(running_server, tmp_path) as workers:
         deployment = workers.project
-        await workers.start(f"--deployment={deployment}", "--version=one")
+        one = await workers.start(f"--deployment={deployment}", "--version=one")
         await _make_current(workers.client, deployment, "one")
         call = Call(key="k", task=Task(name="k", pause="before the effect"))
         pinned = await workers.begin(call, 3)
@@ -109,17 +126,23 @@ async def test_a_new_deployment_version_while_callers_are_pinned(running_server:
             return (await workers.history("k")).signals == 5
 
         await eventually(all_wait, what="callers of both versions wait")
-        workers.gate.open()
-        answers = await answers_of([*pinned, *newer])
+        one.kill()
+        answers = await answers_of(newer)
+        await workers.start(f"--deployment={deployment}", "--version=one")
+        answers += await answers_of(pinned)
 
         assert answers == [answers[0]] * 6
+        assert answers[0]["attempt"] == 2
         assert len(workers.effects.entries(Moment.DONE)) == 1
-        builds = [
-            (await handle.describe()).raw_description.workflow_execution_info.worker_deployment_name
-            for handle in pinned
-        ]
-        assert set(builds) == {deployment}
+        assert [await _build_of(job) for job in (*pinned, *newer)] == ["one"] * 3 + ["two"] * 3
         assert await stuck(workers.client, [workers.key_id("k")]) == []
+
+
+async def _build_of(job: WorkflowHandle[Any, Any]) -> str:
+    """Return the build id of the deployment version that a job ended on."""
+    info = (await job.describe()).raw_description.workflow_execution_info
+    build: str = info.versioning_info.deployment_version.build_id
+    return build
 
 
 async def _make_current(client: Client, deployment: str, build: str) -> None:
