@@ -179,7 +179,7 @@ class Ledger:
             generation=generation,
             idempotency_key=idempotency_key,
             fingerprint=await self._fingerprint_of(attributes),
-            started_at=time_of(scheduled),
+            started_at=pages.scheduled_at,
         )
         if pages.ended is None or is_cancellation(pages.ended):
             return Executing(execution=execution, is_to_end=pages.is_to_end)

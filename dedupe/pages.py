@@ -43,6 +43,8 @@ class Pages:
     closed_by: "EventType.ValueType | None" = None
     scheduled: HistoryEvent | None = None
     """The last schedule of the real activity."""
+    scheduled_at: datetime = _NEVER
+    """When the workflow task started that scheduled it, as the key's workflow knows it."""
     ended: HistoryEvent | None = None
     """Its close event."""
     noticed_at: datetime | None = None
@@ -99,6 +101,7 @@ def _read_start(pages: Pages, event: HistoryEvent) -> None:
 
 def _read_schedule(pages: Pages, event: HistoryEvent) -> None:
     pages.scheduled = event
+    pages.scheduled_at = pages.task_started_at or time_of(event)
     pages.ended = pages.noticed_at = None
     pages.is_to_end = pages.has_expired = False
 
