@@ -178,8 +178,9 @@ async def cancelled_by_an_operator(ground: Ground) -> None:
 async def caller_cancelled(ground: Ground) -> None:
     """A call that was cancelled, and another that went on."""
     gate = ground.effects.close()
-    job = await ground.start_script([Call(cancel_on="now"), Call(after=SECOND / 5)])
+    job = await ground.start_script([Call(cancel_on="now"), Call(on="next")])
     await ground.effects.seen(1)
+    await job.signal("signal", "next")
     await ground.claiming(2)
     await job.signal("signal", "now")
     await until(lambda: _done(job))
@@ -203,9 +204,10 @@ async def impatient(ground: Ground) -> None:
     """A call that ran out of time while it waited."""
     gate = ground.effects.close()
     job = await ground.start_script(
-        [Call(), Call(after=SECOND / 5, schedule_to_close_timeout=SECOND, skip_failure=True)]
+        [Call(), Call(on="next", schedule_to_close_timeout=SECOND, skip_failure=True)]
     )
     await ground.effects.seen(1)
+    await job.signal("signal", "next")
     await until(lambda: _done(job))
     gate.set()
     await job.result()

@@ -34,6 +34,8 @@ class Call(BaseModel):
     activity_id: str | None = None
     after: timedelta | None = None
     """How long the job waits before it makes the call."""
+    on: str | None = None
+    """Name of the signal on which the job makes the call."""
     cancel_on: str | None = None
     """Name of the signal on which the job cancels the call."""
 
@@ -76,11 +78,12 @@ class _Script:
     async def _call(self, call: Call) -> Ended:
         if call.after is not None:
             await workflow.sleep(call.after)
+        if call.on is not None:
+            await self._signalled(call.on)
         try:
             handle = _start(call)
             if call.cancel_on is not None:
-                signal = call.cancel_on
-                await workflow.wait_condition(lambda: signal in self._signals)
+                await self._signalled(call.cancel_on)
                 handle.cancel()
             value = await handle
         except asyncio.CancelledError:
@@ -99,6 +102,9 @@ class _Script:
                 key=value.key,
             )
         return Ended(value=value)
+
+    async def _signalled(self, name: str) -> None:
+        await workflow.wait_condition(lambda: name in self._signals)
 
 
 def _start(call: Call) -> "workflow.ActivityHandle[Any]":

@@ -213,7 +213,7 @@ async def test_keys_that_are_hidden_have_no_prefix(real_grounds: Callable[..., G
 # ------------------------------------------------------------------------------------------------- races
 
 
-async def test_forgetting_while_a_hundred_claim_leaves_no_claim_behind(real: Ground) -> None:
+async def test_forgetting_while_ten_claim_leaves_no_claim_behind(real: Ground) -> None:
     """Forget and claim, again and again at once: each call gets a result that was recorded for the key."""
     async with real.worker():
         job = await real.start_script(

@@ -99,8 +99,9 @@ async def test_cancelling_one_waiter_leaves_the_execution_to_the_other(cached_or
     ground = cached_or_not
     gate = ground.effects.close()
     async with ground.worker():
-        job = await ground.start_script([Call(argument="owner", cancel_on="now"), Call(after=SECOND / 10)])
+        job = await ground.start_script([Call(argument="owner", cancel_on="now"), Call(on="next")])
         await ground.effects.seen(1)
+        await job.signal(Script.signal, "next")
         await ground.claiming(2)
         await job.signal(Script.signal, "now")
         await until(lambda: _done(job, 1), what="the end of the cancelled call")
@@ -167,11 +168,12 @@ async def test_schedule_to_close_bounds_the_wait_of_a_duplicate(ground: Ground) 
         job = await ground.start_script(
             [
                 Call(argument="owner"),
-                Call(after=SECOND / 5, schedule_to_close_timeout=SECOND),
-                Call(after=SECOND / 5, schedule_to_close_timeout=SECOND, skip_failure=True),
+                Call(on="next", schedule_to_close_timeout=SECOND),
+                Call(on="next", schedule_to_close_timeout=SECOND, skip_failure=True),
             ]
         )
         await ground.effects.seen(1)
+        await job.signal(Script.signal, "next")
         await until(lambda: _done(job, 2), what="the time-out of the waiting calls")
         gate.set()
         [[owner, impatient, skipping]] = await job.result()

@@ -296,51 +296,19 @@ async def test_the_key_workflow_breaks_no_rule_of_the_sandbox(real_client: Clien
     ):
         ground.effects.then(ApplicationError("refused", type="Refused"))
         await ground.call(Call(skip_failure=True))
-        [ends] = await ground.script([Call(ttl=timedelta(seconds=1)), Call()])
+        [ends] = await ground.script([Call(), Call()])
         assert ends == [returned("argument")] * 2
         assert await ground.keys.forget("key")
-    key = await ground.key_workflow().fetch_history()
-    assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(key)
-    assert types(key)[-1] == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
+        await ground.call(Call(key="short", ttl=timedelta(seconds=1)))
+        await until(lambda: _is_gone(ground, "short"))
+    for key in ("key", "short"):
+        history = await ground.key_workflow(key).fetch_history()
+        assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
+        assert types(history)[-1] == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
 
 
-async def test_a_record_answers_nobody_once_its_time_is_over(real_grounds: Callable[..., Ground]) -> None:
-    """Though its workflow has not come to close the run, since nobody serves the keys."""
-    ground = real_grounds()
-    async with ground.worker():
-        assert await ground.call(Call(argument="old", ttl=timedelta(seconds=1))) == returned("old")
-    beside = ground.beside(serve=False)
-    beside.effects = ground.effects
-    await until(lambda: _has_expired(ground))
-    assert await ground.keys.get("key") is None
-    async with beside.worker():
-        job = await beside.start_script(Call(argument="new"))
-        await beside.claiming(1)
-        async with ground.worker():
-            assert await job.result() == [[returned("new")]]
-
-
-async def test_after_a_downtime_no_record_answers_whose_time_is_over(
-    real_grounds: Callable[..., Ground],
-) -> None:
-    """The first worker to come serves the keys as well, and has jobs waiting for it."""
-    ground = real_grounds()
-    keys = [f"key-{number}" for number in range(20)]
-    async with ground.worker():
-        await ground.script([Call(key=key, argument="old", ttl=timedelta(seconds=1)) for key in keys])
-
-    async def all_have_expired() -> bool:
-        return all([await _has_expired(ground, key) for key in keys])
-
-    await until(all_have_expired)
-    job = await ground.start_script([Call(key=key, argument="new") for key in keys])
-    async with ground.worker():
-        assert await job.result() == [[returned("new")] * 20]
-
-
-async def _has_expired(ground: Ground, key: str = "key") -> bool:
-    history = await ground.key_workflow(key).fetch_history()
-    return EventType.EVENT_TYPE_TIMER_FIRED in types(history)
+async def _is_gone(ground: Ground, key: str) -> bool:
+    return (await ground.key_workflow(key).describe()).close_time is not None
 
 
 async def test_an_id_taken_by_another_workflow_is_a_clear_error(ground: Ground) -> None:

@@ -374,5 +374,5 @@ async def test_a_key_does_what_its_model_does(real_client: Client, steps: list[S
 )
 @given(STEPS)
 async def test_a_key_does_what_its_model_does_for_long(real_client: Client, steps: list[Step]) -> None:
-    """The same, with many more and longer sequences."""
+    """The same, with many more sequences."""
     await play(real_client, steps)

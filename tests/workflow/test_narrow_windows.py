@@ -403,7 +403,7 @@ async def test_a_codec_that_binds_payloads_to_their_workflow_works(
 
 
 async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:
-    """Each may have a plugin of its own; and one that starts while another's last one stops is served."""
+    """Each may have a plugin of its own; one that starts when all others have stopped has a new server."""
 
     def worker(task_queue: str) -> Worker:
         return Worker(

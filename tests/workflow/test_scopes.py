@@ -1,9 +1,20 @@
 """How far a key reaches."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
 
+from google.protobuf.duration_pb2 import Duration
+from temporalio import workflow
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+import dedupe
 from dedupe import Scope
 from tests.ground import Ground
+from tests.servers import with_plugins
+from tests.waiting import until
 from tests.workflow.scripts import Call, OtherScript, Script, returned
 
 
@@ -70,7 +81,7 @@ async def _state(ground: Ground, scope: Scope) -> str:
 
 
 async def test_names_built_to_collide_do_not_collide(grounds: Callable[..., Ground]) -> None:
-    """An organization or key that spells another scope's workflow id gets a key of its own."""
+    """An organization or key that spells another project's workflow id gets a key of its own."""
     organization = grounds().organization
     hostile = [
         grounds(organization=organization, project="web/Script"),
@@ -83,3 +94,71 @@ async def test_names_built_to_collide_do_not_collide(grounds: Callable[..., Grou
             for key in ("key", "web:key", "%6Bey"):
                 argument = f"{ground.project} {key}"
                 assert await ground.call(Call(argument=argument, key=key)) == returned(argument)
+
+
+@workflow.defn(name="Script:key")
+class ColonScript:
+    """A job whose type spells the end of another one's workflow id."""
+
+    @workflow.run
+    async def run(self, key: str) -> str:
+        """See the class."""
+        return await _call_in_job_scope(key, "colon")
+
+
+@workflow.defn(name="x/Script")
+class SlashScript:
+    """A job whose type spells two segments of a workflow id."""
+
+    @workflow.run
+    async def run(self, key: str) -> str:
+        """See the class."""
+        return await _call_in_job_scope(key, "slash")
+
+
+async def _call_in_job_scope(key: str, argument: str) -> str:
+    answer: str = await dedupe.execute_activity(
+        "effect",
+        argument,
+        deduplication_key=key,
+        deduplication_scope=Scope.JOB,
+        start_to_close_timeout=timedelta(seconds=20),
+        result_type=str,
+    )
+    return answer
+
+
+async def test_types_built_to_collide_do_not_collide(ground: Ground) -> None:
+    """A workflow type that spells another job's workflow id, or another project's, gets keys of its own."""
+    async with ground.worker(workflows=[ColonScript, SlashScript]):
+        for key in ("key", "key:key"):
+            plain = Call(argument="plain", key=key, scope=Scope.JOB)
+            assert await ground.call(plain) == returned("plain")
+            assert await ground.run(ColonScript.run, key) == "colon"
+            assert await ground.run(SlashScript.run, key) == "slash"
+    assert len(ground.effects.attempts) == 6
+
+
+async def test_a_namespace_is_the_outer_wall(real: Ground) -> None:
+    """The same key of the same organization is another key in another namespace."""
+    namespace = f"wall-{uuid4().hex[:8]}"
+    await real.server.workflow_service.register_namespace(
+        RegisterNamespaceRequest(
+            namespace=namespace, workflow_execution_retention_period=Duration(seconds=86_400)
+        )
+    )
+    client = with_plugins(real.server, namespace=namespace)
+    beyond = Ground.on(client, skips_time=False, organization=real.organization)
+    await until(lambda: _is_served(client), within=timedelta(minutes=1))
+    async with real.worker(), beyond.worker():
+        assert await real.call(Call(argument="here")) == returned("here")
+        assert await beyond.call(Call(argument="there")) == returned("there")
+    await beyond.replay()
+
+
+async def _is_served(client: Client) -> bool:
+    try:
+        await client.count_workflows()
+    except RPCError:
+        return False
+    return True

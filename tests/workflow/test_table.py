@@ -143,13 +143,15 @@ async def test_an_expired_key_executes(cached_or_not: Ground, *, skip_failure: b
     """A call of a key whose TTL is over executes; one before that does not."""
     ground = cached_or_not
     ttl = SECOND if not ground.skips_time else timedelta(hours=1)
+    # A second may be over before the next call, where a second is one.
+    before = [Call(argument="second")] if ground.skips_time else []
     async with ground.worker():
-        [[first], [second], [third]] = await ground.script(
+        ends = await ground.script(
             Call(argument="first", ttl=ttl),
-            Call(argument="second"),
+            *before,
             Call(argument="third", after=1.2 * ttl, skip_failure=skip_failure),
         )
-    assert (first, second, third) == (returned("first"), returned("first"), returned("third"))
+    assert ends == [[returned("first")], *[[returned("first")] for _ in before], [returned("third")]]
     assert ground.effects.arguments == ["first", "third"]
 
 

@@ -400,7 +400,7 @@ def test_settings_that_tell_no_keys_apart_are_refused(settings: Settings) -> Non
         DedupePlugin(**vars(settings))
 
 
-async def test_two_workers_with_the_plugin_on_client_and_worker_do_not_clash(real: Ground) -> None:
+async def test_the_plugin_on_client_and_worker_does_not_clash(real: Ground) -> None:
     """The plugin on the client and on the worker is one plugin too many, and does no harm."""
     with pytest.warns(UserWarning, match="plugin"):
         async with real.worker(plugins=[real.plugin]):

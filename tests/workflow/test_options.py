@@ -1,0 +1,66 @@
+"""The options of a call reach the execution, as they would reach a plain activity."""
+
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowHistory
+from temporalio.common import Priority, RetryPolicy
+
+import dedupe
+from tests.ground import Ground
+
+OPTIONS: dict[str, Any] = {
+    "schedule_to_close_timeout": timedelta(hours=4),
+    "schedule_to_start_timeout": timedelta(hours=3),
+    "start_to_close_timeout": timedelta(hours=2),
+    "heartbeat_timeout": timedelta(hours=1),
+    "retry_policy": RetryPolicy(
+        initial_interval=timedelta(seconds=3),
+        backoff_coefficient=1.5,
+        maximum_interval=timedelta(minutes=7),
+        maximum_attempts=5,
+        non_retryable_error_types=["Refused"],
+    ),
+    "summary": "a summary",
+    "priority": Priority(priority_key=2, fairness_key="tenant", fairness_weight=1.5),
+}
+
+
+@workflow.defn
+class WithOptions:
+    """Makes a call with all options, plain or with a key."""
+
+    @workflow.run
+    async def run(self, key: str | None) -> None:
+        """See the class."""
+        if key is None:
+            await workflow.execute_activity("effect", "argument", **OPTIONS)
+        else:
+            await dedupe.execute_activity("effect", "argument", deduplication_key=key, **OPTIONS)
+
+
+def _scheduled(history: WorkflowHistory) -> HistoryEvent:
+    [event] = [
+        event for event in history.events if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+    return event
+
+
+async def test_every_option_reaches_the_execution(real: Ground) -> None:
+    """The execution is scheduled as a plain activity, but for its id, and for one error more that ends it."""
+    async with real.worker(workflows=[WithOptions]):
+        await real.run(WithOptions.run, None)
+        plain = _scheduled(await real.history())
+        await real.run(WithOptions.run, "key")
+        ours = _scheduled(await real.key_workflow().fetch_history())
+    expected, executed = (event.activity_task_scheduled_event_attributes for event in (plain, ours))
+    assert executed.retry_policy.non_retryable_error_types == ["Refused", "PayloadsTooLarge"]
+    del executed.retry_policy.non_retryable_error_types[1:]
+    for different in ("activity_id", "workflow_task_completed_event_id", "use_workflow_build_id"):
+        executed.ClearField(different)
+        expected.ClearField(different)
+    assert executed == expected
+    assert ours.user_metadata.summary == plain.user_metadata.summary
