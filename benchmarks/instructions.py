@@ -1,5 +1,9 @@
 """Instructions of the Python part of a claim and of a hit, counted by valgrind.
 
+The parts run as they do in a worker, against a service that answers at once: from the activity's input to
+the bytes of the request, and from the bytes of the response to the activity's answer. The SDK's own call,
+with the same request, is counted beside each.
+
 `python -m benchmarks.instructions PART TIMES` does a part so many times, without a server. The difference of
 two runs is the part itself, and no load of the machine changes it.
 """
@@ -10,22 +14,31 @@ import os
 import re
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NoReturn, TypeVar
 
+from google.protobuf.message import Message
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import (
+    GetWorkflowExecutionHistoryResponse,
+    StartWorkflowExecutionResponse,
+)
 from temporalio.client import Client
 from temporalio.common import RawValue
+from temporalio.service import ConnectConfig, ServiceClient
+from temporalio.testing import ActivityEnvironment
 
-from dedupe.claim import Claim
+from benchmarks.jobs import PAGE
+from dedupe.claim import Claim, Claims
 from dedupe.execution import format_activity_id
 from dedupe.key_handle import KeyHandle
-from dedupe.ledger import Ledger
 from dedupe.messages import (
+    CLAIM,
     KEY_WORKFLOW,
     ClaimInput,
     Peek,
@@ -39,7 +52,6 @@ from dedupe.messages import (
     pack,
 )
 from dedupe.outcome import decode_answer
-from dedupe.pages import Pages
 from dedupe.peek import Peeks
 
 _FEW, _MANY = 100, 300
@@ -102,40 +114,90 @@ async def _collected(part: str, times: int) -> int:
     return int(found[1])
 
 
-async def _claim(client: Client) -> Callable[[], Coroutine[Any, Any, None]]:
-    """A claim that starts a key: from its own input to that of the key's workflow."""
+ResponseT = TypeVar("ResponseT", bound=Message)
+Part = Callable[[], Awaitable[None]]
+
+
+class _Service(ServiceClient):
+    """A service that answers each request at once with bytes made beforehand, and takes none."""
+
+    def __init__(self, answers: Mapping[str, Message]) -> None:
+        super().__init__(ConnectConfig(target_host="nowhere"))
+        self._answers = {rpc: answer.SerializeToString() for rpc, answer in answers.items()}
+
+    @property
+    def worker_service_client(self) -> NoReturn:
+        raise NotImplementedError
+
+    def update_rpc_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
+        raise NotImplementedError
+
+    def update_api_key(self, api_key: str | None) -> None:
+        raise NotImplementedError
+
+    async def _rpc_call(
+        self,
+        rpc: str,
+        req: Message,
+        resp_type: type[ResponseT],
+        *,
+        service: str,
+        retry: bool,
+        metadata: Mapping[str, str | bytes],
+        timeout: timedelta | None,  # noqa: ASYNC109 - the SDK's own name
+    ) -> ResponseT:
+        del service, retry, metadata, timeout
+        req.SerializeToString()
+        return resp_type.FromString(self._answers[rpc])
+
+
+def _claim(client: Client) -> Part:
+    """A claim that starts a key: from its own input to the request that starts the key's workflow."""
     message = encode(ClaimInput(question=_QUESTION, plan=_PLAN, sighting=Sighting(unknown=True))).payload
     arguments = pack([_RESULT]).payload
+    claims = Claims(task_queue="dedupe")
+    left_open = _left_open()
+    del client
 
     async def claim() -> None:
         received = decode(ClaimInput, message)
-        made = Claim(
-            key=KeyHandle(client=client, key_id=received.question.key_id),
-            question=received.question,
-            plan=received.plan,
-            arguments=arguments,
-            waiter=_WAITER,
-            asked_at=_NOW,
-            attempt=1,
-            slice=timedelta(minutes=1),
-        )
-        encode(made.start(idempotency_key=None))
+        try:
+            await claims.claim(Claim.of(received.question, received.plan, arguments), received.sighting)
+        except left_open:
+            return
+        error = "this claim has started nothing"
+        raise RuntimeError(error)
 
     return claim
 
 
-async def _hit(client: Client) -> Callable[[], Coroutine[Any, Any, None]]:
-    """A hit: from the events of a key's history to the activity's result."""
+def _left_open() -> type[BaseException]:
+    """Return the type of what a claim ends with that waits. The SDK has no name for it."""
+    try:
+        activity.raise_complete_async()
+    except BaseException as error:  # noqa: BLE001 - whatever it is
+        return type(error)
+
+
+def _start(client: Client) -> Part:
+    """The SDK's part of a claim: a workflow is started with an input that is there already."""
+    start = encode(Start(key=_QUESTION.key, activity=_QUESTION.activity, plan=_PLAN, waiters=(_WAITER,)))
+    inputs = [start, pack([_RESULT])]
+
+    async def begin() -> None:
+        await client.start_workflow(KEY_WORKFLOW, args=inputs, id=_QUESTION.key_id, task_queue="dedupe")
+
+    return begin
+
+
+def _hit(client: Client) -> Part:
+    """A hit: from the peek's question, by way of the key's history, to the activity's result."""
     message = encode(Peek(question=_QUESTION, task=3)).payload
-    events = _history()
     peeks = Peeks()
 
     async def hit() -> None:
         peek = decode(Peek, message)
-        pages = Pages()
-        for event in events:
-            pages.apply(event)
-        record = await Ledger(client=client, key_id=peek.question.key_id, pages=pages).record()
+        record = await KeyHandle(client=client, key_id=peek.question.key_id).glance()
         if decode_answer(peeks.leave(peek, record, run_id="run").payload) != _RESULT:
             error = "this is no hit"
             raise RuntimeError(error)
@@ -143,7 +205,22 @@ async def _hit(client: Client) -> Callable[[], Coroutine[Any, Any, None]]:
     return hit
 
 
-_PARTS = {"claim": _claim, "hit": _hit}
+def _read(client: Client) -> Part:
+    """The SDK's part of a hit: one page of a history is read, and dropped."""
+
+    async def read() -> None:
+        history = client.get_workflow_handle(_QUESTION.key_id).fetch_history_events(page_size=PAGE)
+        await history.fetch_next_page()
+
+    return read
+
+
+_PARTS: Mapping[str, Callable[[Client], Part]] = {
+    "claim": _claim,
+    "of which the SDK's start of a workflow": _start,
+    "hit": _hit,
+    "of which the SDK's read of a history": _read,
+}
 
 
 def _history() -> list[HistoryEvent]:
@@ -155,9 +232,9 @@ def _history() -> list[HistoryEvent]:
     inputs: list[RawValue] = [encode(start), pack([_RESULT])]
     attributes.input.payloads.extend(value.payload for value in inputs)
     scheduled = HistoryEvent(event_type=EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
-    activity = scheduled.activity_task_scheduled_event_attributes
-    activity.activity_id = format_activity_id(1, "01a20986-33f4-7be9-a01a-46f629883604-1")
-    activity.activity_type.name = _QUESTION.activity
+    execution = scheduled.activity_task_scheduled_event_attributes
+    execution.activity_id = format_activity_id(1, "01a20986-33f4-7be9-a01a-46f629883604-1")
+    execution.activity_type.name = _QUESTION.activity
     completed = HistoryEvent(event_type=EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
     completed.activity_task_completed_event_attributes.result.payloads.append(_RESULT)
     task = [
@@ -169,9 +246,24 @@ def _history() -> list[HistoryEvent]:
 
 
 async def _repeat(part: str, times: int) -> None:
-    once = await _PARTS[part](await Client.connect("localhost:7233", lazy=True))
-    for _ in range(times):
-        await once()
+    history = GetWorkflowExecutionHistoryResponse()
+    history.history.events.extend(_history())
+    service = _Service(
+        {
+            "start_workflow_execution": StartWorkflowExecutionResponse(run_id="run", started=True),
+            "get_workflow_execution_history": history,
+        }
+    )
+    client = Client(service)
+    environment = ActivityEnvironment(client)
+    environment.info = replace(environment.info, activity_type=CLAIM)
+    once = _PARTS[part](client)
+
+    async def over_and_over() -> None:
+        for _ in range(times):
+            await once()
+
+    await environment.run(over_and_over)
 
 
 def main() -> None:
