@@ -42,6 +42,9 @@ lock: venv ## resolve the dependencies again (ARGS=--upgrade takes newer ones)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --group app --group dev --custom-compile-command "make lock" \
 	  --output-file requirements.lock $(ARGS) pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --custom-compile-command "make lock" \
+	  --output-file benchmarks/requirements.lock $(ARGS) benchmarks/requirements.in
 
 # ------------------------------------------------------------------------------------------------------ run
 
