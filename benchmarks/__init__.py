@@ -11,8 +11,8 @@ one run hardly do. In reading order:
 - `growth`: how the cost grows with keys, hits, callers and payload.
 - `faults`: from a worker killed inside an effect to the answer; more new keys than slots.
 - `peers`: the same job on other systems, each against its own floor.
-- `timeline`: one miss, step by step.
-- `results`, `targets`, `report`, `plot`, `page`: what it comes to.
+- `timeline`: one miss, step by step; `phases`: what it spends its time on.
+- `figures`, `results`, `targets`, `report`, `plot`, `page`: what it comes to.
 
 Beside the road: `environment`, what only plots and peers need.
 """

@@ -43,7 +43,7 @@ from benchmarks.rounds import (
     in_a_row,
     run_rounds,
 )
-from benchmarks.timeline import phases, timeline
+from benchmarks.timeline import timeline
 
 _ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, READING_WAY, HIT, MISS, WRAPPER_HIT, CHILD_HIT))
 
@@ -132,7 +132,6 @@ async def run(scale: Scale, names: Sequence[str], directory: Path, out: Path) ->
             results.counts = await count(lifted)
         with book.part("the timeline of a miss"):
             results.timeline = await timeline(lifted, misses=scale.misses)
-            results.phases = phases(results.timeline)
         await _grow(book, lifted, scale)
         with book.part("killed workers"):
             results.recoveries = await recoveries(lifted, trials=scale.trials, stickies=scale.stickies)
@@ -207,7 +206,13 @@ async def plot(raw: Path, directory: Path) -> str:
     except RuntimeError as error:
         return f"no plot: {error}"
     process = await asyncio.create_subprocess_exec(
-        str(python), str(Path(__file__).with_name("plot.py")), str(raw), str(directory), stdin=DEVNULL
+        str(python),
+        "-m",
+        "benchmarks.plot",
+        str(raw),
+        str(directory),
+        stdin=DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     if code := await process.wait():
         return f"no plot: drawing ended with {code}"
@@ -268,9 +273,7 @@ def _go_on(raw: Path, scale: Scale, names: Sequence[str]) -> Results:
 
 
 def _read(raw: Path) -> Results:
-    results = TypeAdapter(Results).validate_json(raw.read_bytes())
-    results.phases = phases(results.timeline)
-    return results
+    return TypeAdapter(Results).validate_json(raw.read_bytes())
 
 
 if __name__ == "__main__":

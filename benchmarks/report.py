@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from benchmarks.figures import Figure
 from benchmarks.growth import PastHits
+from benchmarks.peers.laps import PLAIN, ROW_OF
 from benchmarks.results import Results
-from benchmarks.rounds import PLAIN_WAY, Figure, Table
+from benchmarks.rounds import PLAIN_WAY, Table
 from benchmarks.targets import verdicts
 
 
@@ -232,14 +234,13 @@ def _peers(results: Results) -> Iterator[str]:
         if peer.skipped is not None:
             rows.append((f"{peer.name}: skipped, {peer.skipped}", "", "", "", ""))
             continue
-        rates = {way: Figure.of([lap.rate for lap in laps]).median for way, laps in peer.laps.items()}
         rows.append(
             (
                 f"{peer.name} {peer.version}",
-                f"{rates['plain']:.0f}",
-                f"{rates['miss']:.0f} ({peer.rate_ratio('miss') or 0:.2f}x)",
-                f"{rates['hit']:.0f} ({peer.rate_ratio('hit') or 0:.2f}x)",
-                f"{peer.row_ratio('hit') or 0:.2f}x",
+                f"{peer.figure(PLAIN, 'rate').median:.0f}",
+                f"{peer.figure('miss', 'rate').median:.0f} ({peer.ratio('miss', 'rate').median:.2f}x)",
+                f"{peer.figure('hit', 'rate').median:.0f} ({peer.ratio('hit', 'rate').median:.2f}x)",
+                f"{peer.ratio(ROW_OF + 'hit', 'latency').median:.2f}x",
             )
         )
     yield _markdown(

@@ -7,8 +7,8 @@ from benchmarks.faults import Crowd, Recovery
 from benchmarks.growth import Callers, KeysHeld, PastHits, Sized
 from benchmarks.instructions import Instructions
 from benchmarks.peers import Peer
+from benchmarks.phases import Phase, Step, phases
 from benchmarks.rounds import Table
-from benchmarks.timeline import Phase, Step
 
 
 @dataclass(kw_only=True)
@@ -22,7 +22,6 @@ class Results:
     counts: list[Count] = field(default_factory=list[Count])
     instructions: list[Instructions] = field(default_factory=list[Instructions])
     timeline: list[Step] = field(default_factory=list[Step])
-    phases: list[Phase] = field(default_factory=list[Phase])
     past_hits: list[PastHits] = field(default_factory=list[PastHits])
     keys_held: KeysHeld | None = None
     callers: list[Callers] = field(default_factory=list[Callers])
@@ -32,6 +31,11 @@ class Results:
     peers: list[Peer] = field(default_factory=list[Peer])
     failed: list[str] = field(default_factory=list[str])
     """Parts that failed, and why."""
+
+    @property
+    def phases(self) -> list[Phase]:
+        """What a miss spends its time on."""
+        return phases(self.timeline)
 
     def table(self, *, server: str, concurrency: int, calls: int) -> Table | None:
         """Return one table; None if it was not run."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from benchmarks.bench import APART, CHILD, DEDUPED, LOCAL, PLAIN, READING, WRAPPER, Bench, Job, own_cpu
+from benchmarks.figures import Figure
 from benchmarks.processes import machine, others
 from benchmarks.work import Work
 
@@ -146,32 +147,16 @@ class Table:
         job = "jobs of one call" if self.calls == 1 else f"jobs of {self.calls} calls in a row"
         return f"{job}, {self.concurrency} at a time, {self.server} server"
 
-    def figure(self, name: str, what: str) -> "Figure":
+    def figure(self, name: str, what: str) -> Figure:
         """Return one figure of a way: an attribute of `Lap`."""
-        return Figure.of([float(getattr(lap, what)) for lap in self.laps[name]])
+        return Figure.of(self._each(name, what))
 
-    def ratio(self, name: str, what: str, *, to: str = PLAIN_WAY.name) -> "Figure":
+    def ratio(self, name: str, what: str, *, to: str = PLAIN_WAY.name) -> Figure:
         """Return one figure of a way relative to another way's, round by round."""
-        pairs = zip(self.laps[name], self.laps[to], strict=True)
-        return Figure.of(
-            [getattr(mine, what) / floor for mine, its in pairs if (floor := getattr(its, what))]
-        )
+        return Figure.of_ratios(self._each(name, what), self._each(to, what))
 
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A median, and the lowest and the highest of what it is the median of."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Figure":
-        """Return the figure of some measurements; of none it is 0."""
-        if not values:
-            return cls(median=0.0, low=0.0, high=0.0)
-        return cls(median=statistics.median(values), low=min(values), high=max(values))
+    def _each(self, name: str, what: str) -> list[float]:
+        return [float(getattr(lap, what)) for lap in self.laps[name]]
 
 
 @dataclass(frozen=True, kw_only=True)

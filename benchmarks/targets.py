@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.figures import Figure
 from benchmarks.results import Results
-from benchmarks.rounds import IN_A_ROW, LOCAL_WAY, PLAIN_WAY, Figure
+from benchmarks.rounds import IN_A_ROW, LOCAL_WAY, PLAIN_WAY
 
 _THROUGHPUT = 0.65
 _CALLERS = 1.3
@@ -149,8 +150,8 @@ def _rivals(results: Results) -> Iterator[Verdict]:
     if ours is not None:
         for peer in peers:
             for kind in ("miss", "hit"):
-                mine, its = ours.ratio(kind, "rate").median, peer.rate_ratio(kind)
-                if its is not None and mine <= its:
+                mine, its = ours.ratio(kind, "rate").median, peer.ratio(kind, "rate").median
+                if mine <= its:
                     behind.append(f"{kind} {1 / mine:.2f}x against {peer.name}'s {1 / its:.2f}x")
     yield Verdict(
         target="a smaller ratio to the own floor than every peer's, 50 at a time",

@@ -1,9 +1,6 @@
 """One miss, step by step: when each event of the job's and of the key's history was written."""
 
 import statistics
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -11,75 +8,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
 from benchmarks.bench import DEDUPED, Bench, events_of
+from benchmarks.phases import Step
 from benchmarks.work import Work
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """An event, and when it was written."""
-
-    whose: str
-    """"job" or "key"."""
-    event: str
-    at: float
-    """Seconds after the job was started, median over the misses."""
-    spread: tuple[float, float]
-    """The quickest and the slowest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch between two events of a miss."""
-
-    name: str
-    whose: str
-    """"job", "key", or "server" where a task waits to be picked up."""
-    begins: float
-    ends: float
-    """Both in seconds after the job was started."""
-
-
-_Mark = tuple[str, str, int]
-"""Whose event, its name, and which of that name, counted from 0."""
-
-_PHASES: tuple[tuple[str, str, _Mark, _Mark], ...] = (
-    (
-        "workflow task waits",
-        "server",
-        ("job", "WorkflowExecutionStarted", 0),
-        ("job", "WorkflowTaskStarted", 0),
-    ),
-    ("job begins; peek", "job", ("job", "WorkflowTaskStarted", 0), ("job", "WorkflowTaskCompleted", 0)),
-    (
-        "claim starts the key",
-        "job",
-        ("job", "ActivityTaskStarted", 0),
-        ("key", "WorkflowExecutionStarted", 0),
-    ),
-    ("key begins", "key", ("key", "WorkflowExecutionStarted", 0), ("key", "WorkflowTaskCompleted", 0)),
-    ("activity task waits", "server", ("key", "ActivityTaskScheduled", 0), ("key", "ActivityTaskStarted", 0)),
-    ("the activity", "key", ("key", "ActivityTaskStarted", 0), ("key", "ActivityTaskCompleted", 0)),
-    ("workflow task waits", "server", ("key", "WorkflowTaskScheduled", 1), ("key", "WorkflowTaskStarted", 1)),
-    ("settle", "key", ("key", "WorkflowTaskStarted", 1), ("job", "ActivityTaskCompleted", 0)),
-    ("key comes to rest", "key", ("job", "ActivityTaskCompleted", 0), ("key", "WorkflowTaskCompleted", 1)),
-    ("workflow task waits", "server", ("job", "WorkflowTaskScheduled", 1), ("job", "WorkflowTaskStarted", 1)),
-    ("job ends", "job", ("job", "WorkflowTaskStarted", 1), ("job", "WorkflowExecutionCompleted", 0)),
-)
-
-
-def phases(steps: Sequence[Step]) -> list[Phase]:
-    """Return what a miss spends its time on. A phase whose events are not there is left out."""
-    at: dict[_Mark, float] = {}
-    seen = Counter[tuple[str, str]]()
-    for step in steps:
-        event = step.event.partition(" ")[0]
-        at[step.whose, event, seen[step.whose, event]] = step.at
-        seen[step.whose, event] += 1
-    return [
-        Phase(name=name, whose=whose, begins=at[begins], ends=at[ends])
-        for name, whose, begins, ends in _PHASES
-        if begins in at and ends in at and at[ends] >= at[begins]
-    ]
 
 
 async def timeline(bench: Bench, *, misses: int) -> list[Step]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.environment import environment
+from benchmarks.figures import Figure
+from benchmarks.peers.laps import PLAIN, ROW_OF
 
 NAMES = ("dbos", "powertools", "restate")
 _LONGEST = 150.0
@@ -35,20 +37,19 @@ class Peer:
     skipped: str | None = None
     """Why it was not run; None if it was."""
     laps: dict[str, list[PeerLap]] = field(default_factory=dict[str, list[PeerLap]])
-    """By way: plain, miss, hit, and the same with "row of" before them."""
+    """By way: plain, miss, hit, and the same with `ROW_OF` before them, a hundred in a row in one job."""
 
-    def rate_ratio(self, way: str) -> float | None:
-        """Return the throughput of a way relative to the plain step's, median over the rounds."""
-        return self._ratio(way, "plain", "rate")
+    def figure(self, way: str, what: str) -> Figure:
+        """Return one figure of a way: an attribute of `PeerLap`."""
+        return Figure.of(self._each(way, what))
 
-    def row_ratio(self, way: str) -> float | None:
-        """Return the time of one call of a row in one job relative to the plain step's."""
-        return self._ratio(f"row of {way}", "row of plain", "latency")
+    def ratio(self, way: str, what: str) -> Figure:
+        """Return one figure of a way relative to the plain step's, round by round."""
+        floor = ROW_OF + PLAIN if way.startswith(ROW_OF) else PLAIN
+        return Figure.of_ratios(self._each(way, what), self._each(floor, what))
 
-    def _ratio(self, way: str, floor: str, what: str) -> float | None:
-        pairs = zip(self.laps.get(way, []), self.laps.get(floor, []), strict=False)
-        ratios = sorted(float(getattr(mine, what) / getattr(its, what)) for mine, its in pairs)
-        return ratios[len(ratios) // 2] if ratios else None
+    def _each(self, way: str, what: str) -> list[float]:
+        return [float(getattr(lap, what)) for lap in self.laps[way]]
 
 
 async def run(names: Sequence[str], *, directory: Path, rounds: int, jobs: int) -> list[Peer]:

@@ -12,6 +12,9 @@ from uuid import uuid4
 
 CONCURRENCY = 50
 IN_A_ROW = 100
+PLAIN = "plain"
+ROW_OF = "row of "
+"""Before the name of a way whose calls are made in a row in one job."""
 
 Call = Callable[[str, int], Awaitable[object]]
 """Runs one job under a name of its own: so many calls with the keys that the way makes of the name."""
@@ -51,12 +54,12 @@ async def run(ways: Ways, *, rounds: int, jobs: int, version: str) -> None:
     """Run the rounds, after one that does not count, and print what they took."""
     laps: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds + 1):
-        for name, call in (("plain", ways.plain), ("miss", ways.miss), ("hit", ways.hit)):
+        for name, call in ((PLAIN, ways.plain), ("miss", ways.miss), ("hit", ways.hit)):
             lap = await _lap(call, jobs=jobs if number else CONCURRENCY, calls=1, held=name == "hit")
             row = await _lap(call, jobs=1, calls=IN_A_ROW, held=name == "hit")
             if number:
                 laps.setdefault(name, []).append(lap)
-                laps.setdefault(f"row of {name}", []).append(row)
+                laps.setdefault(ROW_OF + name, []).append(row)
     print(json.dumps({"version": version, "laps": laps}), flush=True)
 
 
