@@ -12,7 +12,8 @@ one run hardly do. In reading order:
 - `faults`: from a worker killed inside an effect to the answer; more new keys than slots.
 - `peers`: the same job on other systems, each against its own floor.
 - `timeline`: one miss, step by step; `phases`: what it spends its time on.
-- `figures`, `results`, `targets`, `report`, `plot`, `page`: what it comes to.
+- `scale`, `run`: how much of all this is run, and in which order.
+- `figures`, `results`, `targets`, `report`, `pictures`, `plot`, `page`: what it comes to.
 
-Beside the road: `environment`, what only plots and peers need.
+Beside the road: `environment`, what only pictures and peers need.
 """

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from benchmarks.pictures import PICTURES
+
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-PICTURES = ("ratios.png", "timeline.png")
 
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

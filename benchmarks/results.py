@@ -1,6 +1,10 @@
 """Everything that one run found out, as it is written to the JSON file."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from benchmarks.counts import Count
 from benchmarks.faults import Crowd, Recovery
@@ -31,6 +35,20 @@ class Results:
     peers: list[Peer] = field(default_factory=list[Peer])
     failed: list[str] = field(default_factory=list[str])
     """Parts that failed, and why."""
+
+    @classmethod
+    def read(cls, raw: Path) -> "Results":
+        """Return what a run has written.
+
+        Raises:
+            ValueError: It is not what a run writes.
+        """
+        return TypeAdapter(cls).validate_json(raw.read_bytes())
+
+    def write(self, raw: Path) -> None:
+        """Write all of it to a file."""
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        raw.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @property
     def phases(self) -> list[Phase]:
