@@ -36,7 +36,7 @@ def main() -> None:
         type=Path,
         help="report the figures in this file; run nothing, or only the peers",
     )
-    parser.add_argument("--page", action="store_true", help="put the report into docs/performance.md")
+    parser.add_argument("--page", action="store_true", help="write docs/figures.md and its pictures")
     options = parser.parse_args()
     names = [name for name in str(options.peers).split(",") if name]
     if unknown := set(names) - set(peers.NAMES):

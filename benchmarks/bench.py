@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +19,20 @@ from benchmarks.processes import Running, machine, others, start_worker
 from benchmarks.work import BY_HAND_QUEUE, DEDUPED_QUEUE, PLAIN_QUEUE, Work
 from benchmarks.worker import ORGANIZATION, PROJECT
 from dedupe.keys import Keyspace, Scope
-from dedupe.messages import ATTACH
+from dedupe.messages import ATTACH, Attach, Start, Waiter, decode
 
 _PATIENCE = 120.0
-_LONGEST = 300.0
-"""Seconds after which a job is taken to be stuck."""
+_LONGEST = 600.0
+"""Seconds after which a job, or a crowd of callers, is taken to be stuck."""
 _PAUSE = 0.02
 _STARTS = 100
 """Requests to start a job that are under way at once."""
 _QUIET = 0.3
 """Cores that others may use on a quiet machine."""
+
+
+Caller = tuple[str, str, str]
+"""A call that waits for a key: workflow id and run id of its job, and the id of its claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +106,35 @@ class Bench:
             while not await _is_executing(workflow):  # noqa: ASYNC110 - it happens in the server
                 await asyncio.sleep(_PAUSE)
 
+    async def at_rest(self, workflow: WorkflowHandle[object, None], *, after: int) -> None:
+        """Wait until a workflow has more events than so many, and nothing more to do with them.
+
+        Raises:
+            TimeoutError: It does not come to rest.
+        """
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                described = (await workflow.describe()).raw_description
+                longer = described.workflow_execution_info.history_length > after
+                if longer and not described.HasField("pending_workflow_task"):
+                    return
+                await asyncio.sleep(_PAUSE)
+
     async def attached(self, key: str, *, callers: int) -> None:
         """Wait until so many callers wait for a key besides the one that began its execution.
+
+        It follows the key's history as that grows, so that a crowd of callers is counted at little cost.
 
         Raises:
             TimeoutError: They do not.
         """
-        async with asyncio.timeout(_PATIENCE):
-            while await self._attached(key) < callers:  # noqa: ASYNC110 - it happens in the server
-                await asyncio.sleep(_PAUSE)
+        owners, asked = set[Caller](), set[Caller]()
+        async with asyncio.timeout(_LONGEST):
+            async for event in self.key(key).fetch_history_events(wait_new_event=True):
+                owners |= _owners(event)
+                asked |= _asked(event)
+                if len(asked - owners) >= callers:
+                    return
 
     async def quiet(self, *, patience: float) -> None:
         """Wait until others leave the machine alone, but no longer than `patience` seconds."""
@@ -125,20 +149,22 @@ class Bench:
         """Return the CPU seconds that server, worker and this process have used."""
         return self.server.process.cpu() + self.worker.cpu() + own_cpu()
 
-    async def _attached(self, key: str) -> int:
-        signals = 0
-        for event in await events_of(self.key(key)):
-            if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
-                signals += event.workflow_execution_signaled_event_attributes.signal_name == ATTACH
-        return signals
+    @asynccontextmanager
+    async def another_worker(self, *arguments: str) -> AsyncGenerator[None]:
+        """Run a worker process with options of its own until the block ends, and kill it then."""
+        worker = await _start_worker(self.server, self.directory, *arguments)
+        try:
+            yield
+        finally:
+            await worker.kill()
 
 
 @asynccontextmanager
 async def bench(directory: Path, *, lifted: bool) -> AsyncGenerator[Bench]:
-    """Run a server and a worker process until the block ends."""
+    """Run a server, with its database in a directory, and a worker process until the block ends."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(dev_server(directory, lifted=lifted))
-        worker = await start_worker("benchmarks.worker", server.address, log=directory / "worker.log")
+        worker = await _start_worker(server, directory)
         stack.push_async_callback(worker.stop)
         yield Bench(server=server, worker=worker, client=await server.connect(), directory=directory)
 
@@ -148,10 +174,45 @@ async def events_of(handle: WorkflowHandle[object, None]) -> list[HistoryEvent]:
     return [event async for event in handle.fetch_history_events()]
 
 
+def joiners(events: Iterable[HistoryEvent]) -> set[Caller]:
+    """Return the calls that joined an execution, by a key's history. Whoever began it may ask again, too."""
+    owners, asked = set[Caller](), set[Caller]()
+    for event in events:
+        owners |= _owners(event)
+        asked |= _asked(event)
+    return asked - owners
+
+
 def own_cpu() -> float:
     """Return the CPU seconds that this process has used."""
     used = os.times()
     return used.user + used.system
+
+
+def _owners(event: HistoryEvent) -> set[Caller]:
+    """Return the call that began a key's execution, if this event says so."""
+    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+        return set()
+    start = decode(Start, event.workflow_execution_started_event_attributes.input.payloads[0])
+    return set(map(_caller, start.waiters))
+
+
+def _asked(event: HistoryEvent) -> set[Caller]:
+    """Return the call that asks to be told of the end, if this event says so."""
+    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+        return set()
+    signal = event.workflow_execution_signaled_event_attributes
+    return (
+        {_caller(decode(Attach, signal.input.payloads[0]).waiter)} if signal.signal_name == ATTACH else set()
+    )
+
+
+def _caller(waiter: Waiter) -> Caller:
+    return waiter.workflow_id, waiter.run_id, waiter.activity_id
+
+
+async def _start_worker(server: DevServer, directory: Path, *arguments: str) -> Running:
+    return await start_worker("benchmarks.worker", server.address, *arguments, log=directory / "worker.log")
 
 
 async def _is_executing(workflow: WorkflowHandle[object, None]) -> bool:

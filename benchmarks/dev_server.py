@@ -36,11 +36,16 @@ class DevServer:
 
     address: str
     metrics: str
+    database: Path
     process: Running
 
     async def connect(self) -> Client:
         """Return a client without plugins."""
         return await Client.connect(self.address)
+
+    def stored(self) -> int:
+        """Return the bytes of its database."""
+        return sum(path.stat().st_size for path in self.database.parent.glob(f"{self.database.name}*"))
 
     async def requests(self) -> Counter[str]:
         """Return how many requests of each kind it has been sent so far."""
@@ -58,6 +63,7 @@ async def dev_server(directory: Path, *, lifted: bool) -> AsyncGenerator[DevServ
     """Run a dev server, with its database in a directory, until the block ends."""
     port, metrics = free_port(), free_port()
     name = "lifted" if lifted else "stock"
+    database = directory / f"{name}.db"
     command = [
         temporal_binary(),
         "server",
@@ -66,13 +72,16 @@ async def dev_server(directory: Path, *, lifted: bool) -> AsyncGenerator[DevServ
         f"--port={port}",
         f"--http-port={free_port()}",
         f"--metrics-port={metrics}",
-        f"--db-filename={directory / f'{name}.db'}",
+        f"--db-filename={database}",
         "--log-level=error",
         *(_LIFTED if lifted else ()),
     ]
     async with started(command, log=directory / f"{name}.log") as process:
         server = DevServer(
-            address=f"127.0.0.1:{port}", metrics=f"http://127.0.0.1:{metrics}/metrics", process=process
+            address=f"127.0.0.1:{port}",
+            metrics=f"http://127.0.0.1:{metrics}/metrics",
+            database=database,
+            process=process,
         )
         await _ready(server)
         yield server

@@ -1,30 +1,16 @@
-"""How the cost grows: with hits on one key, keys held, callers of one key, and bytes of payload."""
+"""How the cost grows: with hits on one key, keys held, and bytes of payload."""
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
-from temporalio.api.enums.v1 import EventType
-
-from benchmarks.bench import DEDUPED, PLAIN, Bench, events_of
+from benchmarks.bench import DEDUPED, LOCAL, PLAIN, Bench
 from benchmarks.work import Work
 
 _ROW = 100
 _FILL = 50
 """Calls that a job makes at once to fill the server with keys."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One measurement of something that may grow."""
-
-    at: int
-    """Keys or bytes so far."""
-    seconds: float
-    """Of one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +26,24 @@ class PastHits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeysHeld:
-    """What keys cost while they are held."""
+class HeldPoint:
+    """Hits while so many keys are held, each beside something that has nothing to do with keys."""
 
-    hits: list[Point]
-    """One hit, by the number of keys held."""
-    memory: list[tuple[int, int]]
-    """Keys held, and bytes resident in the worker process."""
-    disk: float
-    """Bytes of the server's database per key, jobs included."""
+    keys: int
+    """Keys held."""
+    hits: list[float]
+    """Seconds of a hit, one for each sample."""
+    floors: list[float]
+    """Seconds of a no-op local activity, measured right before or after each hit."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Callers:
-    """Many callers of one key at once, beside as many plain jobs."""
+class KeysHeld:
+    """What keys cost while they are held."""
 
-    callers: int
-    plain: float
-    """Seconds until all plain jobs are done."""
-    deduped: float
-    """Seconds until all callers have their answer, the activity's own time not counted."""
-    executions: int
+    points: list[HeldPoint]
+    disk: float
+    """Bytes of the server's database per key, jobs included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,37 +71,33 @@ async def past_hits(bench: Bench, *, hits: int) -> list[PastHits]:
     return points
 
 
-async def keys_held(bench: Bench, *, keys: int, steps: int) -> KeysHeld:
-    """Hold more and more keys, and time hits in between."""
+async def keys_held(bench: Bench, *, keys: int, steps: int, samples: int) -> KeysHeld:
+    """Hold more and more keys, and time hits in between: a hundred in a row for each sample.
+
+    The bench's server must be a fresh one, which holds no keys yet.
+    """
     hot = f"bench-{uuid4()}"
     await bench.run(DEDUPED, Work(key=hot))
-    hits: list[Point] = []
-    memory: list[tuple[int, int]] = []
-    database = bench.directory / "lifted.db"
-    before = _size(database)
+    await _pair(bench, hot, hit_first=True)  # warm
+    points: list[HeldPoint] = []
+    before = bench.server.stored()
     for step in range(steps + 1):
         held = keys * step // steps
         if step:
             await _fill(bench, held - keys * (step - 1) // steps)
-        times = [await bench.run(DEDUPED, Work(key=hot, calls=_ROW)) for _ in range(4)]
-        hits.append(Point(at=held, seconds=statistics.median(times[1:]) / _ROW))
-        memory.append((held, bench.worker.memory()))
-    return KeysHeld(hits=hits, memory=memory, disk=(_size(database) - before) / keys)
+        pairs = [await _pair(bench, hot, hit_first=bool(sample % 2)) for sample in range(samples)]
+        points.append(
+            HeldPoint(keys=held + 1, hits=[hit for hit, _ in pairs], floors=[floor for _, floor in pairs])
+        )
+    return KeysHeld(points=points, disk=(bench.server.stored() - before) / keys)
 
 
-async def callers(bench: Bench, *, number: int, pause: float) -> Callers:
-    """Start many callers of one key whose activity takes a while, and as many plain jobs that do nothing."""
-    work = Work(key=f"bench-{uuid4()}", pause=pause)
-    began = time.perf_counter()
-    await bench.run_all(PLAIN, [Work()] * number, concurrency=number)
-    plain = time.perf_counter() - began
-    began = time.perf_counter()
-    await bench.run_all(DEDUPED, [work] * number, concurrency=number)
-    deduped = time.perf_counter() - began
-    executions = 0
-    for event in await events_of(bench.key(work.key)):
-        executions += event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-    return Callers(callers=number, plain=plain, deduped=deduped - pause, executions=executions)
+async def _pair(bench: Bench, key: str, *, hit_first: bool) -> tuple[float, float]:
+    """Return the seconds of a hit and of a no-op local activity, each a hundred in a row in one job."""
+    ways = {DEDUPED: Work(key=key, calls=_ROW), LOCAL: Work(calls=_ROW)}
+    order = (DEDUPED, LOCAL) if hit_first else (LOCAL, DEDUPED)
+    seconds = {job: await bench.run(job, ways[job]) / _ROW for job in order}
+    return seconds[DEDUPED], seconds[LOCAL]
 
 
 async def sizes(bench: Bench, *, each: Sequence[int], times: int) -> list[Sized]:
@@ -153,7 +132,3 @@ async def _fill(bench: Bench, keys: int) -> None:
         for first in range(0, keys, _FILL)
     ]
     await bench.run_all(DEDUPED, jobs, concurrency=2)
-
-
-def _size(database: Path) -> int:
-    return sum(path.stat().st_size for path in database.parent.glob(f"{database.name}*"))

@@ -1,28 +1,24 @@
-"""The page `docs/performance.md`: its figures, between two marks, and its pictures are a run's."""
+"""The page `docs/figures.md`, which is a run's report under a fixed head, and the pictures beside it."""
 
 import shutil
 from pathlib import Path
 
 from benchmarks.pictures import PICTURES
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "figures.md"
 
-_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
+_HEAD = """\
+# Figures
+
+The report of one run. `make bench ARGS="--peers dbos,powertools,restate --page"` writes this page.
+What the figures mean, and how to read them, is in [performance.md](performance.md).
+
+"""
 
 
 def refresh(text: str, pictures: Path) -> None:
-    """Put a report into the page, and the pictures beside it.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    page = PAGE.read_text()
-    head, begin, rest = page.partition(_BEGIN)
-    _, end, tail = rest.partition(_END)
-    if not begin or not end:
-        message = f"{PAGE.name} has no marks {_BEGIN} and {_END}"
-        raise ValueError(message)
-    PAGE.write_text(f"{head}{_BEGIN}\n\n{text}\n{_END}{tail}")
+    """Write the page around a report, and put the pictures beside it."""
+    PAGE.write_text(_HEAD + text)
     images = PAGE.parent / "img"
     images.mkdir(exist_ok=True)
     for name in PICTURES:

@@ -38,14 +38,6 @@ class Running:
             return 0.0
         return (int(fields[11]) + int(fields[12])) * _TICK
 
-    def memory(self) -> int:
-        """Return the bytes of memory that it has resident."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        except OSError:
-            return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
     async def kill(self) -> None:
         """End it at once, as `kill -9` does."""
         if self.process.returncode is None:

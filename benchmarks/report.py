@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from benchmarks.faults import HEARTBEAT
 from benchmarks.figures import Figure
 from benchmarks.growth import PastHits
-from benchmarks.peers.laps import PLAIN, ROW_OF
+from benchmarks.peers import Peer
+from benchmarks.peers.laps import IN_A_ROW, PLAIN, ROW_OF
 from benchmarks.results import Results
 from benchmarks.rounds import PLAIN_WAY, Table
 from benchmarks.targets import verdicts
@@ -19,12 +21,14 @@ def report(results: Results) -> str:
         *_instructions(results),
         *_phases(results),
         *_growth(results),
+        *_crowds(results),
         *_faults(results),
         *_peers(results),
         *(f"Left out: {what}" for what in results.failed),
         "### Targets",
         "\n".join(
-            f"- {_HOLDS[verdict.holds]}: {verdict.target}: {verdict.measured}"
+            f"- {_HOLDS[verdict.holds]}: {verdict.target}"
+            + ("" if verdict.holds is None else f": {verdict.measured}")
             for verdict in verdicts(results)
         ),
     ]
@@ -35,7 +39,8 @@ _HOW = (
     "Medians over the rounds, lowest and highest in brackets; ratios are taken inside each round. "
     "Server, worker and the driver that starts the jobs are processes of their own."
 )
-_HOLDS = {True: "holds", False: "does not hold", None: "not measured"}
+_ABSENT = "not measured"
+_HOLDS = {True: "holds", False: "does not hold", None: _ABSENT}
 
 
 def _table(table: Table) -> str:
@@ -92,19 +97,20 @@ def _counts(results: Results) -> Iterator[str]:
             (
                 count.name,
                 str(count.job_events),
-                str(count.key_events),
-                f"{count.further_events:.1f}",
-                str(count.workflow_tasks),
+                f"{count.key_events:g}",
+                "" if count.further_events is None else f"{count.further_events:.1f}",
+                f"{count.workflow_tasks:g}",
                 str(count.activity_tasks),
                 str(count.job_transitions),
-                str(count.key_transitions),
+                f"{count.key_transitions:g}",
                 f"{sum(count.requests.values()):.1f}",
                 f"{count.job_bytes:,}",
-                f"{count.key_bytes:,}",
+                f"{count.key_bytes:,.0f}",
             )
             for count in results.counts
         ],
     )
+    yield "Joined: what the call adds to the key where calls join one after another."
 
 
 def _instructions(results: Results) -> Iterator[str]:
@@ -151,30 +157,20 @@ def _growth(results: Results) -> Iterator[str]:
             ],
         )
     if held := results.keys_held:
-        yield "### By the number of keys held"
+        yield "### A hit, by the number of keys held"
         yield _markdown(
-            ("keys", "a hit, ms", "worker's memory, MB"),
+            ("keys held", "a hit, ms", "local activity beside it, ms", "ratio"),
             [
-                (f"{point.at:,}", f"{point.seconds * 1e3:.1f}", f"{memory / 1e6:.0f}")
-                for point, (_, memory) in zip(held.hits, held.memory, strict=True)
+                (
+                    f"{point.keys:,}",
+                    _figure(Figure.of(point.hits), 1e3),
+                    _figure(Figure.of(point.floors), 1e3),
+                    _ratio(Figure.of_ratios(point.hits, point.floors)),
+                )
+                for point in held.points
             ],
         )
         yield f"The server's database grows by {held.disk / 1e3:.1f} KB per key, the jobs that ask included."
-    if results.callers:
-        yield "### Many callers of one key at once"
-        yield _markdown(
-            ("callers", "plain jobs, s", "callers of one key, s", "ratio", "executions"),
-            [
-                (
-                    f"{found.callers:,}",
-                    f"{found.plain:.1f}",
-                    f"{found.deduped:.1f}",
-                    f"{found.deduped / found.plain:.2f}x",
-                    str(found.executions),
-                )
-                for found in results.callers
-            ],
-        )
     if results.sizes:
         yield "### By the size of argument and result, each; five calls in a row"
         yield _markdown(
@@ -192,23 +188,62 @@ def _growth(results: Results) -> Iterator[str]:
         )
 
 
-def _faults(results: Results) -> Iterator[str]:
-    if results.recoveries:
-        yield "### From `kill -9` inside the effect to the answer (3 s heartbeat, immediate restart)"
+def _crowds(results: Results) -> Iterator[str]:
+    if found := results.callers:
+        yield "### Many callers of one key at once, whose effect ends when all of them wait for it"
         yield _markdown(
-            ("", "sticky time-out of the job's worker, s", "s"),
+            (
+                "callers",
+                "plain jobs, s",
+                "callers of one key, s",
+                "ratio",
+                "CPU, of plain",
+                "from the effect's end on, s",
+                "joined",
+                "executions",
+                "workflow tasks of the key",
+                "cores busy elsewhere: plain",
+                "one key",
+            ),
             [
-                (found.name, f"{found.sticky:.0f}", _figure(Figure.of(found.seconds)))
-                for found in results.recoveries
+                (
+                    f"{found.callers:,}",
+                    f"{found.callers / plain.rate:.1f}",
+                    f"{found.callers / one.lap.rate:.1f}",
+                    f"{ratio:.2f}x",
+                    f"{one.lap.cpu / plain.cpu:.2f}x",
+                    f"{one.after:.1f}",
+                    f"{one.joined:,}",
+                    str(one.executions),
+                    f"{one.key_tasks:,}",
+                    f"{plain.others:.1f}",
+                    f"{one.lap.others:.1f}",
+                )
+                for plain, one, ratio in zip(found.plain, found.one_key, found.ratios, strict=True)
             ],
         )
-    if results.crowds:
-        yield "### More new keys at once than activity slots"
+    if results.new_keys:
+        yield "### More new keys at once than activity slots; all are there when the worker comes"
         yield _markdown(
             ("", "keys", "slots", "answered", "after, s"),
             [
-                (crowd.name, str(crowd.keys), str(crowd.slots), str(crowd.answered), f"{crowd.seconds:.1f}")
-                for crowd in results.crowds
+                (found.name, str(found.keys), str(found.slots), str(found.answered), f"{found.seconds:.1f}")
+                for found in results.new_keys
+            ],
+        )
+
+
+def _faults(results: Results) -> Iterator[str]:
+    if results.recoveries:
+        yield (
+            "### From `kill -9` inside the effect to the answer "
+            f"({HEARTBEAT:g} s heartbeat, immediate restart)"
+        )
+        yield _markdown(
+            ("", "sticky time-out of the job's worker, s", "s"),
+            [
+                (found.name, f"{found.sticky:g}", _figure(Figure.of(found.seconds)))
+                for found in results.recoveries
             ],
         )
 
@@ -217,42 +252,47 @@ def _peers(results: Results) -> Iterator[str]:
     if not results.peers:
         return
     yield "### Peers, each against its own plain step"
-    ours = results.table(server="lifted", concurrency=50, calls=1)
-    row = results.table(server="lifted", concurrency=1, calls=100)
-    rows: list[tuple[str, ...]] = []
-    if ours is not None and row is not None:
-        rows.append(
-            (
-                "this project",
-                f"{ours.figure(PLAIN_WAY.name, 'rate').median:.0f}",
-                f"{ours.figure('miss', 'rate').median:.0f} ({ours.ratio('miss', 'rate').median:.2f}x)",
-                f"{ours.figure('hit', 'rate').median:.0f} ({ours.ratio('hit', 'rate').median:.2f}x)",
-                f"{row.ratio('hit', 'latency').median:.2f}x",
-            )
-        )
-    for peer in results.peers:
-        if peer.skipped is not None:
-            rows.append((f"{peer.name}: skipped, {peer.skipped}", "", "", "", ""))
-            continue
-        rows.append(
-            (
-                f"{peer.name} {peer.version}",
-                f"{peer.figure(PLAIN, 'rate').median:.0f}",
-                f"{peer.figure('miss', 'rate').median:.0f} ({peer.ratio('miss', 'rate').median:.2f}x)",
-                f"{peer.figure('hit', 'rate').median:.0f} ({peer.ratio('hit', 'rate').median:.2f}x)",
-                f"{peer.ratio(ROW_OF + 'hit', 'latency').median:.2f}x",
-            )
-        )
+    crowd = results.table(server="lifted", concurrency=50, calls=1)
+    row = results.table(server="lifted", concurrency=1, calls=IN_A_ROW)
+    ours = (
+        "this project",
+        _rate(crowd, PLAIN_WAY.name),
+        *(f"{_rate(crowd, way)} ({_of_plain(crowd, way, 'rate')})" for way in ("miss", "hit")),
+        *(_of_plain(row, way, "latency") for way in ("miss", "hit")),
+    )
     yield _markdown(
         (
-            "50 at a time",
-            "plain, calls/s",
-            "miss, calls/s",
-            "hit, calls/s",
-            "a hit in a row of 100, of a plain step",
+            "",
+            "plain, calls/s, 50 at a time",
+            "miss",
+            "hit",
+            f"a miss in a row of {IN_A_ROW}, of a plain step",
+            "a hit",
         ),
-        rows,
+        [ours, *map(_peer, results.peers)],
     )
+
+
+def _peer(peer: Peer) -> Sequence[str]:
+    if peer.skipped is not None:
+        return (f"{peer.name}: skipped, {peer.skipped}", "", "", "", "", "")
+    return (
+        f"{peer.name} {peer.version}",
+        f"{peer.figure(PLAIN, 'rate').median:.0f}",
+        *(
+            f"{peer.figure(way, 'rate').median:.0f} ({peer.ratio(way, 'rate').median:.2f}x)"
+            for way in ("miss", "hit")
+        ),
+        *(f"{peer.ratio(ROW_OF + way, 'latency').median:.2f}x" for way in ("miss", "hit")),
+    )
+
+
+def _rate(table: Table | None, way: str) -> str:
+    return _ABSENT if table is None or way not in table.laps else f"{table.figure(way, 'rate').median:.0f}"
+
+
+def _of_plain(table: Table | None, way: str, what: str) -> str:
+    return _ABSENT if table is None or way not in table.laps else f"{table.ratio(way, what).median:.2f}x"
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

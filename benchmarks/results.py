@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from benchmarks.counts import Count
-from benchmarks.faults import Crowd, Recovery
-from benchmarks.growth import Callers, KeysHeld, PastHits, Sized
+from benchmarks.crowds import Callers, NewKeys
+from benchmarks.faults import Recovery
+from benchmarks.growth import KeysHeld, PastHits, Sized
 from benchmarks.instructions import Instructions
 from benchmarks.peers import Peer
 from benchmarks.phases import Phase, Step, phases
@@ -28,10 +29,10 @@ class Results:
     timeline: list[Step] = field(default_factory=list[Step])
     past_hits: list[PastHits] = field(default_factory=list[PastHits])
     keys_held: KeysHeld | None = None
-    callers: list[Callers] = field(default_factory=list[Callers])
+    callers: Callers | None = None
     sizes: list[Sized] = field(default_factory=list[Sized])
     recoveries: list[Recovery] = field(default_factory=list[Recovery])
-    crowds: list[Crowd] = field(default_factory=list[Crowd])
+    new_keys: list[NewKeys] = field(default_factory=list[NewKeys])
     peers: list[Peer] = field(default_factory=list[Peer])
     failed: list[str] = field(default_factory=list[str])
     """Parts that failed, and why."""

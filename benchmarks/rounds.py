@@ -20,7 +20,7 @@ IN_A_ROW = 100
 _FEWEST = 2
 """Rounds that count and are run even when the time is over."""
 _WARM = 10
-"""Jobs of a lap that does not count."""
+"""Jobs of a lap that does not count, and calls of such a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +180,12 @@ async def run_rounds(bench: Bench, ways: Sequence[Way], effort: Effort, *, serve
             break
         await bench.quiet(patience=effort.budget / 20)
         for way in ways if number % 2 else reversed(ways):
-            jobs = effort.jobs if number else min(effort.jobs, _WARM)
-            lap = await way.lap(bench, concurrency=effort.concurrency, jobs=jobs)
             if number:
+                lap = await way.lap(bench, concurrency=effort.concurrency, jobs=effort.jobs)
                 laps[way.name].append(lap)
+            else:
+                warm = replace(way, calls=min(way.calls, _WARM))
+                await warm.lap(bench, concurrency=effort.concurrency, jobs=min(effort.jobs, _WARM))
     return Table(server=server, concurrency=effort.concurrency, calls=ways[0].calls, laps=laps)
 
 

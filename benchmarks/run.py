@@ -13,10 +13,10 @@ from pathlib import Path
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from benchmarks import growth, peers
+from benchmarks import crowds, growth, peers
 from benchmarks.bench import Bench, bench
 from benchmarks.counts import count
-from benchmarks.faults import crowds, recoveries
+from benchmarks.faults import recoveries
 from benchmarks.instructions import instructions
 from benchmarks.results import Results
 from benchmarks.rounds import Effort, Way, run_rounds
@@ -67,7 +67,7 @@ async def _run(book: _Book, scale: Scale, names: Sequence[str], directory: Path)
     async with bench(directory, lifted=True) as lifted:
         await _tables(book, lifted, scale.lifted, server="lifted")
         with book.part("counts"):
-            results.counts = await count(lifted)
+            results.counts = await count(lifted, by_hand=scale.count_by_hand)
         with book.part("the timeline of a miss"):
             results.timeline = await timeline(lifted, misses=scale.misses)
         await _grow(book, lifted, scale)
@@ -76,12 +76,14 @@ async def _run(book: _Book, scale: Scale, names: Sequence[str], directory: Path)
             results.recoveries = await recoveries(lifted, trials=scale.trials, stickies=scale.stickies)
         if scale.new_keys:
             with book.part("more new keys than slots"):
-                results.crowds = await crowds(
+                results.new_keys = await crowds.new_keys(
                     lifted,
                     keys=scale.new_keys,
                     slots=scale.new_keys // 2,
                     patience=scale.new_keys_patience,
                 )
+    if scale.keys:
+        await _hold(book, scale, Path(tempfile.mkdtemp(dir=directory)))
     if scale.stock:
         async with bench(directory, lifted=False) as stock:
             await _tables(book, stock, scale.stock, server="stock")
@@ -109,10 +111,16 @@ async def _grow(book: _Book, bench: Bench, scale: Scale) -> None:
         results.past_hits = await growth.past_hits(bench, hits=scale.past_hits)
     if scale.callers:
         with book.part("many callers of one key"):
-            results.callers.append(await growth.callers(bench, number=scale.callers, pause=1.0))
+            results.callers = await crowds.callers(bench, number=scale.callers, rounds=scale.caller_rounds)
     if scale.sizes:
         with book.part("payloads"):
             results.sizes = await growth.sizes(bench, each=scale.sizes, times=3)
-    if scale.keys:
+
+
+async def _hold(book: _Book, scale: Scale, directory: Path) -> None:
+    """Hold keys on a server that holds no others."""
+    async with bench(directory, lifted=True) as fresh:
         with book.part("many keys"):
-            results.keys_held = await growth.keys_held(bench, keys=scale.keys, steps=scale.key_steps)
+            book.results.keys_held = await growth.keys_held(
+                fresh, keys=scale.keys, steps=scale.key_steps, samples=scale.key_samples
+            )

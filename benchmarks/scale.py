@@ -28,16 +28,22 @@ class Scale:
     """Tables of ways on the dev server with its queue polls let go."""
     stock: Sequence[tuple[Sequence[Way], Effort]] = ()
     """The same on the dev server as it comes."""
+    count_by_hand: bool = False
+    """Whether events, tasks and requests of the ways written by hand are counted too."""
     misses: int
     """Misses from which the timeline is made."""
     past_hits: int
     """Hits on one key, one after the other."""
     keys: int = 0
-    """Keys held, in the end."""
+    """Keys held, in the end, on a server of their own."""
     key_steps: int = 1
     """Steps in which they come to be held; hits are timed before the first and after each."""
+    key_samples: int = 1
+    """Times at which a hit and its floor are measured after each step."""
     callers: int = 0
     """Callers of one key at once."""
+    caller_rounds: int = 1
+    """Times at which they are measured, each beside as many plain jobs."""
     sizes: Sequence[int] = ()
     """Bytes of argument and result."""
     trials: int
@@ -65,7 +71,7 @@ QUICK = Scale(
     lifted=(
         (_ROWS[:4], Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
         (CORE, Effort(concurrency=1, jobs=6, rounds=3, budget=10)),
-        (CORE, Effort(concurrency=50, jobs=50, rounds=3, budget=20)),
+        (_CROWDED[:4], Effort(concurrency=50, jobs=50, rounds=3, budget=20)),
     ),
     misses=10,
     past_hits=500,
@@ -78,29 +84,32 @@ QUICK = Scale(
 
 FULL = Scale(
     lifted=(
-        (_ROWS, Effort(concurrency=1, jobs=1, rounds=5, budget=80)),
-        (_ALL, Effort(concurrency=1, jobs=8, rounds=7, budget=50)),
-        (_ALL, Effort(concurrency=50, jobs=75, rounds=5, budget=240)),
+        (_ROWS, Effort(concurrency=1, jobs=1, rounds=5, budget=60)),
+        (_ALL, Effort(concurrency=1, jobs=8, rounds=7, budget=45)),
+        (_ALL, Effort(concurrency=50, jobs=50, rounds=5, budget=180)),
         (_CROWDED, Effort(concurrency=200, jobs=200, rounds=2, budget=90)),
     ),
     stock=(
         (_ROWS, Effort(concurrency=1, jobs=1, rounds=2, budget=40)),
         (_ALL, Effort(concurrency=1, jobs=5, rounds=3, budget=30)),
         (_ALL, Effort(concurrency=50, jobs=50, rounds=2, budget=60)),
-        (_CROWDED, Effort(concurrency=200, jobs=200, rounds=2, budget=120)),
+        (_CROWDED, Effort(concurrency=200, jobs=200, rounds=1, budget=60)),
     ),
+    count_by_hand=True,
     misses=25,
-    past_hits=5_000,
-    keys=1_000,
+    past_hits=3_000,
+    keys=1_500,
     key_steps=3,
+    key_samples=8,
     callers=1_000,
+    caller_rounds=2,
     sizes=(0, 10_000, 100_000, 500_000),
     trials=2,
     stickies=(1.0, 10.0),
     new_keys=200,
-    new_keys_patience=20.0,
+    new_keys_patience=45.0,
     instructions=True,
     peer_rounds=3,
     peer_jobs=200,
 )
-"""Some half an hour, with three peers."""
+"""Below 35 minutes on two quiet cores, with three peers."""

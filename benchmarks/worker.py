@@ -1,7 +1,8 @@
 """The worker process: `python -m benchmarks.worker ADDRESS`. Says "ready", serves until SIGTERM.
 
 Three workers: one that knows nothing of deduplication, one with the plugin and otherwise the SDK's defaults,
-and one for the ways written by hand, whose waiting wrappers need more activity slots than the default.
+and one for the ways written by hand, whose waiting wrappers need more activity slots than the default. The
+slots of the last two can be set, to see what becomes of more calls than there are slots.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from dedupe import DedupePlugin
 ORGANIZATION, PROJECT = "bench", "bench"
 
 
-async def serve(address: str, *, by_hand_slots: int, sticky_timeout: timedelta) -> None:
+async def serve(address: str, *, deduped_slots: int, by_hand_slots: int, sticky_timeout: timedelta) -> None:
     """Run the workers until SIGTERM."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,6 +46,7 @@ async def serve(address: str, *, by_hand_slots: int, sticky_timeout: timedelta) 
             task_queue=DEDUPED_QUEUE,
             workflows=[DedupedJob],
             activities=[effect],
+            max_concurrent_activities=deduped_slots,
             sticky_queue_schedule_to_start_timeout=sticky_timeout,
         ),
         Worker(
@@ -67,12 +69,14 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker")
     parser.add_argument("address")
+    parser.add_argument("--deduped-slots", type=int, default=100, help="the SDK's default is 100")
     parser.add_argument("--by-hand-slots", type=int, default=1000)
     parser.add_argument("--sticky-timeout", type=float, default=10.0, help="seconds; the SDK's default is 10")
     options = parser.parse_args()
     asyncio.run(
         serve(
             options.address,
+            deduped_slots=options.deduped_slots,
             by_hand_slots=options.by_hand_slots,
             sticky_timeout=timedelta(seconds=options.sticky_timeout),
         )
