@@ -130,11 +130,13 @@ class Bench:
         """
         owners, asked = set[Caller](), set[Caller]()
         async with asyncio.timeout(_LONGEST):
-            async for event in self.key(key).fetch_history_events(wait_new_event=True):
-                owners |= _owners(event)
-                asked |= _asked(event)
-                if len(asked - owners) >= callers:
-                    return
+            history = self.key(key).fetch_history_events(wait_new_event=True)
+            while len(asked - owners) < callers:
+                await history.fetch_next_page()
+                for event in history.current_page or ():
+                    owners |= _owners(event)
+                    asked |= _asked(event)
+                await asyncio.sleep(_PAUSE * (1 + callers // 100))
 
     async def quiet(self, *, patience: float) -> None:
         """Wait until others leave the machine alone, but no longer than `patience` seconds."""

@@ -1,6 +1,7 @@
 """What a job is to do, and what its activity is to do. Data only: it passes through the workflow sandbox."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ BY_HAND_QUEUE = "bench-by-hand"
 """A worker without the plugin, with an activity slot for every wrapper that waits."""
 
 _LOOK = 0.005
+_BEAT = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +32,15 @@ class Effect:
         """Wait as told."""
         if self.pause:
             await asyncio.sleep(self.pause)
-        while self.gate and not await asyncio.to_thread(Path(self.gate).exists):
-            heartbeat()
+        beaten = -_BEAT
+        while self.gate and not self._is_open():
+            if time.monotonic() - beaten >= _BEAT:
+                beaten = time.monotonic()
+                heartbeat()
             await asyncio.sleep(_LOOK)
+
+    def _is_open(self) -> bool:
+        return Path(self.gate).exists()
 
 
 @dataclass(frozen=True, kw_only=True)
