@@ -1,1 +1,1 @@
-"""The tests, in tiers: unit, workflow, replay, integration, typing."""
+"""The tests, in tiers: unit, workflow, replay, integration, typing. They share `support` and `fakes`."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from tests.ground import Ground
-from tests.servers import dev_server, time_skipping_server
+from tests.support.ground import Ground
+from tests.support.servers import dev_server, time_skipping_server
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,13 @@ from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin, claim
-from tests.histories import text_of
 from tests.integration.awkward import HIDDEN, HiddenJob, end, measure
 from tests.integration.effects import EffectFile, Moment
 from tests.integration.encryption import EncryptionCodec
 from tests.integration.jobs import Call, CallJob, Effects, Gate, Task
 from tests.integration.processes import end_of
 from tests.integration.records import stuck
+from tests.support.histories import text_of
 
 _RIGHT = b"r" * 32
 _WRONG = b"w" * 32

@@ -24,12 +24,12 @@ from temporalio.exceptions import ApplicationError
 
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import Attach, Question, Waiter
-from tests.ground import Ground
-from tests.histories import markers
-from tests.servers import dev_server, time_skipping_server
-from tests.waiting import until
-from tests.workflow.faults import break_peeks
-from tests.workflow.scripts import Call
+from tests.support.faults import break_peeks
+from tests.support.ground import Ground
+from tests.support.histories import markers
+from tests.support.scripts import Call
+from tests.support.servers import dev_server, time_skipping_server
+from tests.support.waiting import until
 
 HERE = Path(__file__).parent
 HISTORIES = HERE / "histories"

@@ -10,7 +10,7 @@ from temporalio.workflow import NondeterminismError
 
 from dedupe import DedupePlugin
 from tests.replay.record import BOTH, DIVERGED, HISTORIES, REAL, SHORT, load
-from tests.workflow.scripts import OtherScript, Script
+from tests.support.scripts import OtherScript, Script
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
 ALTERED = sorted(DIVERGED.glob("*.json"))

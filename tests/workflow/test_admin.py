@@ -12,9 +12,9 @@ from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
 from dedupe.errors import KeyExecutingError, KeyNotForgottenError
-from tests.ground import Ground
-from tests.waiting import until
-from tests.workflow.scripts import Call, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, returned
+from tests.support.waiting import until
 
 HOUR = timedelta(hours=1)
 

@@ -17,9 +17,9 @@ from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
 import dedupe
 from dedupe.messages import CLAIM
-from tests.ground import Ground
-from tests.waiting import until
-from tests.workflow.scripts import Call, Parents, Script, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Parents, Script, returned
+from tests.support.waiting import until
 
 SECOND = timedelta(seconds=1)
 

@@ -11,10 +11,10 @@ from temporalio.exceptions import ApplicationError
 
 import dedupe.settle
 from dedupe.messages import FORGET
-from tests.ground import Ground
-from tests.histories import types
-from tests.waiting import until
-from tests.workflow.scripts import Call, returned
+from tests.support.ground import Ground
+from tests.support.histories import types
+from tests.support.scripts import Call, returned
+from tests.support.waiting import until
 
 Grounds = Callable[..., Ground]
 

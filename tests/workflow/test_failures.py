@@ -8,9 +8,9 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from dedupe import KeyState
-from tests.ground import Ground
+from tests.support.ground import Ground
+from tests.support.scripts import Call, returned
 from tests.workflow.failing import WAYS, Fields, Look, RaiseAfterAll, fail
-from tests.workflow.scripts import Call, returned
 
 _LARGEST = 2 * 1024 * 1024
 """Bytes that the service takes of a payload, with its metadata: 36 of a text."""

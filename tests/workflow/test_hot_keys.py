@@ -14,10 +14,10 @@ from temporalio.exceptions import ApplicationError
 import dedupe
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import ATTACH, RERUN, Attach, Question, Waiter
-from tests.ground import Ground
-from tests.histories import markers
-from tests.waiting import until
-from tests.workflow.scripts import Call, returned
+from tests.support.ground import Ground
+from tests.support.histories import markers
+from tests.support.scripts import Call, returned
+from tests.support.waiting import until
 
 
 @workflow.defn

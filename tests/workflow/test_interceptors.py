@@ -19,8 +19,8 @@ from temporalio.worker import (
 )
 
 from dedupe.messages import CLAIM
-from tests.ground import Ground
-from tests.workflow.scripts import Call, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, returned
 
 Kind = Callable[[WorkflowOutboundInterceptor], WorkflowOutboundInterceptor]
 

@@ -21,12 +21,12 @@ from dedupe.ledger import glance
 from dedupe.messages import CLAIM
 from dedupe.pages import Pages
 from dedupe.settle import settle
-from tests.ground import Ground
-from tests.histories import replay, types
-from tests.servers import dev_server, with_plugins
-from tests.waiting import until
-from tests.workflow.faults import break_peeks, lose_pushes
-from tests.workflow.scripts import Call, returned
+from tests.support.faults import break_peeks, lose_pushes
+from tests.support.ground import Ground
+from tests.support.histories import replay, types
+from tests.support.scripts import Call, returned
+from tests.support.servers import dev_server, with_plugins
+from tests.support.waiting import until
 
 SLICE = timedelta(seconds=1)
 Grounds = Callable[..., Ground]

@@ -12,10 +12,10 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE
-from tests.ground import Ground
-from tests.histories import markers, types
-from tests.waiting import until
-from tests.workflow.scripts import Call, returned
+from tests.support.ground import Ground
+from tests.support.histories import markers, types
+from tests.support.scripts import Call, returned
+from tests.support.waiting import until
 
 # The SDK never awaits the run of a workflow whose __init__ raises.
 _INIT_RAISES = pytest.mark.filterwarnings(

@@ -26,9 +26,9 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from dedupe import KeyState, current_execution
 from dedupe.errors import KeyExecutingError
 from dedupe.messages import CLAIM
-from tests.ground import Ground
-from tests.waiting import until
-from tests.workflow.scripts import Call, Ended, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Ended, returned
+from tests.support.waiting import until
 
 KEYS = st.sampled_from(["a", "b"])
 

@@ -15,8 +15,8 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from dedupe import Scope
-from tests.ground import Ground
-from tests.workflow.scripts import Call, Ended, PacedScript
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Ended, PacedScript
 
 TTL = timedelta(hours=10)
 

@@ -22,11 +22,11 @@ from dedupe.decision import Executing, Settled
 from dedupe.ledger import glance, read
 from dedupe.messages import FORGET, SETTLE, Sighting
 from dedupe.outcome import Succeeded
-from tests.ground import Ground
-from tests.histories import markers, types
-from tests.waiting import until
-from tests.workflow.codecs import Bound
-from tests.workflow.scripts import Call, Ended, Script, returned
+from tests.support.codecs import Bound
+from tests.support.ground import Ground
+from tests.support.histories import markers, types
+from tests.support.scripts import Call, Ended, Script, returned
+from tests.support.waiting import until
 
 Grounds = Callable[..., Ground]
 

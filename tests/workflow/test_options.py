@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHistory
 from temporalio.common import Priority, RetryPolicy
 
 import dedupe
-from tests.ground import Ground
+from tests.support.ground import Ground
 
 OPTIONS: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(hours=4),

@@ -5,10 +5,10 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from tests.ground import Ground
-from tests.histories import types
+from tests.support.ground import Ground
+from tests.support.histories import types
+from tests.support.scripts import Call, Ended, returned
 from tests.workflow.refusals import BAD, KEY_TROUBLE, Bad
-from tests.workflow.scripts import Call, Ended, returned
 
 SAID_BY_NAME = {
     "activity_id",

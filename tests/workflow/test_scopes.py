@@ -12,10 +12,10 @@ from temporalio.service import RPCError
 
 import dedupe
 from dedupe import Scope
-from tests.ground import Ground
-from tests.servers import with_plugins
-from tests.waiting import until
-from tests.workflow.scripts import Call, OtherScript, Script, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, OtherScript, Script, returned
+from tests.support.servers import with_plugins
+from tests.support.waiting import until
 
 
 async def test_a_project_key_is_shared_by_all_jobs_of_the_project(ground: Ground) -> None:

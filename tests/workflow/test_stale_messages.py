@@ -14,9 +14,9 @@ from dedupe import KeyState
 from dedupe.decision import Record, Settled
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import Attach, Forget, Plan, Question, Rerun, Waiter
-from tests.ground import Ground
-from tests.waiting import until
-from tests.workflow.scripts import Call, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, returned
+from tests.support.waiting import until
 
 
 def of_another_activity(ground: Ground) -> Attach:

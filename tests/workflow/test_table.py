@@ -6,8 +6,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from dedupe.messages import CLAIM
-from tests.ground import Ground
-from tests.workflow.scripts import Call, Ended, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Ended, returned
 
 SKIP = pytest.mark.parametrize("skip_failure", [False, True], ids=["raise", "skip"])
 SECOND = timedelta(seconds=1)

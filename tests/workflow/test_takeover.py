@@ -16,10 +16,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe import KeyState
 from dedupe.messages import ATTACH
-from tests.ground import Ground
-from tests.waiting import until
-from tests.workflow.codecs import Bound
-from tests.workflow.scripts import Call, Ended, returned
+from tests.support.codecs import Bound
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Ended, returned
+from tests.support.waiting import until
 
 _LOST_ONCE = Call(start_to_close_timeout=timedelta(seconds=1), attempts=2)
 """With a gate that is closed for its first attempt only."""

@@ -12,10 +12,10 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from dedupe import DedupePlugin
-from tests.effects import Effects
-from tests.ground import Ground
-from tests.servers import binary
-from tests.workflow.scripts import Call, Script, returned
+from tests.support.effects import Effects
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Script, returned
+from tests.support.servers import binary
 
 MONTH = timedelta(days=30)
 HOUR = timedelta(hours=1)

@@ -17,10 +17,10 @@ from dedupe import DedupePlugin
 from dedupe.claim import Claim, start_key
 from dedupe.decision import Record
 from dedupe.messages import Start
-from tests.effects import Effects
-from tests.ground import Ground
-from tests.waiting import until
-from tests.workflow.scripts import Call, Ended, Script, returned
+from tests.support.effects import Effects
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Ended, Script, returned
+from tests.support.waiting import until
 
 
 @workflow.defn

@@ -11,8 +11,8 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from dedupe.messages import CLAIM, PEEK
-from tests.ground import Ground
-from tests.histories import markers
+from tests.support.ground import Ground
+from tests.support.histories import markers
 from tests.workflow.values import (
     KINDS,
     KINDS_RESULTS,

@@ -34,10 +34,10 @@ from temporalio.worker import (
 import dedupe
 from dedupe import DedupePlugin
 from dedupe.errors import InvalidKeyspaceError
-from tests.ground import Ground
-from tests.histories import scheduled, text_of, types
-from tests.servers import with_plugins
-from tests.workflow.scripts import Call, Script, returned
+from tests.support.ground import Ground
+from tests.support.histories import scheduled, text_of, types
+from tests.support.scripts import Call, Script, returned
+from tests.support.servers import with_plugins
 
 Grounds = Callable[..., Ground]
 

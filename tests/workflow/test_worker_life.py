@@ -14,8 +14,8 @@ from temporalio.worker import Worker
 import dedupe.plugin
 from dedupe import DedupePlugin
 from dedupe.key_server import serving
-from tests.ground import Ground
-from tests.workflow.scripts import Call, Script, returned
+from tests.support.ground import Ground
+from tests.support.scripts import Call, Script, returned
 
 _Run = Callable[[Worker], Awaitable[None]]
 

@@ -16,11 +16,11 @@ from temporalio.worker import Interceptor, Worker
 from dedupe import DedupeKeys, DedupePlugin, Scope
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK
-from tests.effects import Effects
-from tests.histories import claimed, markers, replay, scheduled, types
-from tests.servers import with_plugins
-from tests.waiting import LONG, until
-from tests.workflow.scripts import Call, Ended, OtherScript, Parents, Script
+from tests.support.effects import Effects
+from tests.support.histories import claimed, markers, replay, scheduled, types
+from tests.support.scripts import Call, Ended, OtherScript, Parents, Script
+from tests.support.servers import with_plugins
+from tests.support.waiting import LONG, until
 
 PROJECT = "web"
 _LONG_UNCACHED = timedelta(seconds=90)

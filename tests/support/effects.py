@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from temporalio import activity
 
 from dedupe import current_execution
-from tests.waiting import LONG
+from tests.support.waiting import LONG
 
 
 class Attempt(NamedTuple):
