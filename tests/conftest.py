@@ -1,11 +1,13 @@
 """A real server for the session, one that skips time for each module; and a ground on them for each test."""
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.support.ground import Ground
 from tests.support.servers import dev_server, time_skipping_server
@@ -13,7 +15,10 @@ from tests.support.servers import dev_server, time_skipping_server
 
 @pytest.fixture(scope="session")
 async def real_client() -> AsyncIterator[Client]:
-    """A client of the session's real server."""
+    """A client of the session's real server: the one at DEDUPE_TEMPORAL_ADDRESS, or else a dev server."""
+    if address := os.environ.get("DEDUPE_TEMPORAL_ADDRESS"):
+        yield await Client.connect(address, data_converter=pydantic_data_converter)
+        return
     async with dev_server() as client:
         yield client
 

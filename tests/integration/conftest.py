@@ -1,16 +1,15 @@
-"""What the integration tests share: one running server for all of them, and others of one's own to break."""
+"""What the integration tests share: a server's address, servers to break, the table of faults."""
 
 import functools
 import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from temporalio.testing import WorkflowEnvironment
+from temporalio.client import Client
 
 from tests.integration.table import TABLE, Table
 from tests.integration.temporal_container import (
     TemporalContainer,
-    temporal_binary,
     temporal_container,
     temporal_image,
     why_no_container,
@@ -33,15 +32,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-async def running_server() -> AsyncIterator[str]:
-    """The address of the session's server: DEDUPE_TEMPORAL_ADDRESS, or else a dev server of its own."""
-    if address := os.environ.get("DEDUPE_TEMPORAL_ADDRESS"):
-        yield address
-        return
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(temporal_binary())
-    ) as environment:
-        yield environment.client.service_client.config.target_host
+def running_server(real_client: Client) -> str:
+    """The address of the session's real server, for processes that find it by themselves."""
+    return real_client.service_client.config.target_host
 
 
 @pytest.fixture(scope="session")

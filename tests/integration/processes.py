@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -21,45 +20,12 @@ from dedupe.keys import Keyspace
 from tests.integration.effects import EffectFile, Moment
 from tests.integration.jobs import Call, Gate
 from tests.integration.records import KeyHistory, key_history
-from tests.integration.temporal_container import answers, free_port, temporal_binary
+from tests.support.servers import binary, dynamic_configuration, free_port, is_up
+from tests.support.waiting import LONG, until
 
 ORGANIZATION = "acme"
 
 _ROOT = Path(__file__).parents[2]
-
-
-async def until(
-    condition: Callable[[], bool], *, within: timedelta = timedelta(seconds=30), what: str = ""
-) -> None:
-    """Return when `condition` holds.
-
-    Raises:
-        TimeoutError: It did not come to hold in time.
-    """
-    end = time.monotonic() + within.total_seconds()
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(what or "the condition does not hold")
-        await asyncio.sleep(0.02)
-
-
-async def eventually(
-    condition: Callable[[], Awaitable[bool]],
-    *,
-    within: timedelta = timedelta(seconds=30),
-    every: timedelta = timedelta(milliseconds=50),
-    what: str = "",
-) -> None:
-    """Return when what `condition` asks somebody for holds.
-
-    Raises:
-        TimeoutError: It did not come to hold in time.
-    """
-    end = time.monotonic() + within.total_seconds()
-    while not await condition():
-        if time.monotonic() > end:
-            raise TimeoutError(what or "the condition does not hold")
-        await asyncio.sleep(every.total_seconds())
 
 
 class Process:
@@ -99,7 +65,11 @@ class Process:
         Raises:
             RuntimeError: It ended instead.
         """
-        await until(lambda: word in self.printed or not self.is_running, what=f"no {word!r}")
+
+        async def said() -> bool:
+            return word in self.printed or not self.is_running
+
+        await until(said, what=f"the word {word!r}")
         if word not in self.printed:
             raise RuntimeError(f"process ended with {self._popen.returncode}:\n{self.printed[-2_000:]}")
         return self
@@ -118,13 +88,17 @@ class Process:
         """Let it run on with SIGCONT."""
         self._popen.send_signal(signal.SIGCONT)
 
-    async def drain(self, *, within: timedelta = timedelta(seconds=30)) -> bool:
+    async def drain(self, *, within: timedelta = LONG) -> bool:
         """Ask it to end with SIGTERM; return whether it had drained when it ended.
 
         Its exit code is no witness: the SDK's threads may abort the interpreter while it shuts down.
         """
         self._popen.send_signal(signal.SIGTERM)
-        await until(lambda: not self.is_running, within=within, what="the process does not drain")
+
+        async def ended() -> bool:
+            return not self.is_running
+
+        await until(ended, within=within, what="the end of the process")
         return "drained" in self.printed
 
     def resident_bytes(self) -> int:
@@ -214,20 +188,37 @@ class Fleet:
             )
         )
 
+    async def signalled(
+        self,
+        number: int,
+        key: str,
+        *,
+        within: timedelta = LONG,
+        every: timedelta = timedelta(milliseconds=50),
+    ) -> None:
+        """Wait until so many claims have told a key that they wait for it."""
+
+        async def all_have() -> bool:
+            return (await self.history(key)).signals >= number
+
+        await until(all_have, within=within, every=every, what=f"the waiting of {number} claims for {key!r}")
+
     async def inside(self, call: Call, *, waiting: int) -> Process:
         """Return the worker that is paused inside the call's effect, when `waiting` others wait for it.
 
         The key's workflow knows of them then: no workflow task of it is open.
         """
-        await until(lambda: bool(self.effects.entries(Moment.PAUSED, name=call.key)), what="no pause")
 
-        async def all_wait() -> bool:
-            if (await self.history(call.key)).signals < waiting:
-                return False
+        async def paused() -> bool:
+            return bool(self.effects.entries(Moment.PAUSED, name=call.key))
+
+        async def is_idle() -> bool:
             key = await self.client.get_workflow_handle(self.key_id(call.key)).describe()
             return not key.raw_description.HasField("pending_workflow_task")
 
-        await eventually(all_wait, what="not all of them wait")
+        await until(paused, what=f"a pause inside the effect of {call.key!r}")
+        await self.signalled(waiting, call.key)
+        await until(is_idle, what=f"an end of the tasks of {call.key!r}")
         pid = self.effects.entries(Moment.PAUSED, name=call.key)[-1].pid
         return next(worker for worker in self.workers if worker.pid == pid)
 
@@ -296,7 +287,7 @@ class DevServer:
         self.address = f"127.0.0.1:{port}"
         self._folder = folder
         self._command = [
-            str(temporal_binary()),
+            binary("temporal"),
             "server",
             "start-dev",
             "--headless",
@@ -304,16 +295,14 @@ class DevServer:
             f"--port={port}",
             f"--db-filename={folder / 'temporal.db'}",
             "--log-level=error",
-            *(f"--dynamic-config-value={setting}" for setting in settings),
+            *dynamic_configuration(*settings),
         ]
         self._process: Process | None = None
 
     async def start(self) -> None:
         """Start it on the state that it left, and return when it answers."""
         self._process = Process(self._command, log=self._folder / "server.log")
-        async with asyncio.timeout(30):
-            while not await answers(self.address):
-                await asyncio.sleep(0.05)
+        await until(lambda: is_up(self.address), every=timedelta(milliseconds=50), what="the server's start")
 
     def kill(self) -> None:
         """End it as `kill -9` does."""

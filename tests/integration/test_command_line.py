@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 
 import dedupe
 from dedupe import Scope
+from tests.support.waiting import until
 
 with workflow.unsafe.imports_passed_through():
     from tests.integration.encryption import EncryptionCodec
@@ -69,9 +70,7 @@ async def doubled(client: Client, key: str, *, number: int = 21, scope: Scope = 
         await job.result()
         return
     keys = dedupe.DedupeKeys(client, organization="acme", project="cli")
-    async with asyncio.timeout(30):
-        while await keys.get(key) is None:
-            await asyncio.sleep(0.05)
+    await until(lambda: keys.get(key), what=f"the execution of {key!r}")
 
 
 async def started(

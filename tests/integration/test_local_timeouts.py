@@ -18,7 +18,7 @@ from dedupe import DedupeKeys, DedupePlugin, interceptor, settle
 from dedupe.key_handle import KeyHandle
 from tests.integration.effects import EffectFile
 from tests.integration.jobs import Call, CallJob, Effects, Gate, Task
-from tests.integration.processes import eventually
+from tests.support.waiting import until
 
 _SHORT = timedelta(milliseconds=200)
 _AT_REST = {
@@ -69,12 +69,12 @@ async def test_a_key_whose_settling_timed_out_keeps_its_record(
         slow.setattr(settle, "_tell", _never)
         async with _worker(client, project, tmp_path):
             answer = await _execute(client, project)
-            await eventually(lambda: has(EventType.EVENT_TYPE_MARKER_RECORDED), what="the settling ends")
+            await until(lambda: has(EventType.EVENT_TYPE_MARKER_RECORDED), what="the end of the settling")
 
     other, _ = await _connect(running_server, tmp_path, project=project)
     async with _worker(other, project, tmp_path):
         await key.signal("wake-up")
-        await eventually(lambda: _is_idle(client, key.id), what="the key's workflow has seen to the signal")
+        await until(lambda: _is_idle(client, key.id), what="the end of the signal's task")
         record = await DedupeKeys(other, organization="acme", project=project).get("k")
 
     assert (await key.describe()).status == WorkflowExecutionStatus.RUNNING

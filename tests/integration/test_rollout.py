@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from temporalio.service import RPCError
 
 from tests.integration.effects import Moment
 from tests.integration.jobs import Call, Task
-from tests.integration.processes import Fleet, answers_of, eventually, fleet
+from tests.integration.processes import Fleet, answers_of, fleet
 from tests.integration.records import stuck
 from tests.integration.table import expect_sound, tally
+from tests.support.waiting import until
 
 _KEYS = [f"key-{index}" for index in range(5)]
 
@@ -121,11 +123,7 @@ async def test_a_new_deployment_version_while_callers_are_pinned(running_server:
         await workers.start(f"--deployment={deployment}", "--version=two")
         await _make_current(workers.client, deployment, "two")
         newer = await workers.begin(call, 3)
-
-        async def all_wait() -> bool:
-            return (await workers.history("k")).signals == 5
-
-        await eventually(all_wait, what="callers of both versions wait")
+        await workers.signalled(5, "k")
         one.kill()
         answers = await answers_of(newer)
         await workers.start(f"--deployment={deployment}", "--version=one")
@@ -163,4 +161,4 @@ async def _make_current(client: Client, deployment: str, build: str) -> None:
             return False
         return True
 
-    await eventually(has_worked, what=f"version {build} becomes current")
+    await until(has_worked, every=timedelta(milliseconds=50), what=f"the turn of version {build!r}")

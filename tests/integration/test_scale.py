@@ -1,7 +1,5 @@
 """One key with very many callers, and one worker with very many keys."""
 
-import shutil
-import sysconfig
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,15 +15,15 @@ from temporalio.worker import Worker
 from dedupe import DedupePlugin
 from tests.integration.effects import EffectFile, Moment
 from tests.integration.jobs import Call, CallJob, CallsJob, Effects, FanJob, Gate, Task
-from tests.integration.processes import Fleet, answers_of, dev_server, eventually, fleet
+from tests.integration.processes import Fleet, answers_of, dev_server, fleet
 from tests.integration.records import stuck
 from tests.integration.table import Row, Stopwatch, Table, expect_sound, tally
+from tests.support.servers import POLL_OFTEN, binary
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1_500)]
 
 _UNLIMITED = (
-    "history.transferProcessorMaxPollRPS=1000",
-    "history.timerProcessorMaxPollRPS=1000",
+    *POLL_OFTEN,
     "frontend.namespaceRPS=20000",
     "frontend.rps=20000",
     "history.rps=30000",
@@ -54,16 +52,8 @@ def _paused_for_long() -> Call:
 
 
 async def _waiting(workers: Fleet, key: str, number: int) -> None:
-    async def all_wait() -> bool:
-        return (await workers.history(key)).signals >= number
-
-    # Not too often: to count a long history's events takes a while.
-    await eventually(
-        all_wait,
-        within=timedelta(minutes=10),
-        every=timedelta(seconds=1),
-        what=f"{number} callers do not wait",
-    )
+    """Return when so many callers wait; ask not too often, since to count a long history takes a while."""
+    await workers.signalled(number, key, within=timedelta(minutes=10), every=timedelta(seconds=1))
 
 
 async def test_a_thousand_concurrent_callers_of_one_key(workers: Fleet, table: Table) -> None:
@@ -178,9 +168,8 @@ async def test_twenty_thousand_keys_held_by_one_worker(workers: Fleet, table: Ta
 
 async def test_an_execution_may_last_for_days(tmp_path: Path) -> None:
     """Callers wait for days, under time skipping, and their histories do not grow with it."""
-    server = shutil.which("temporal-test-server", path=sysconfig.get_path("scripts"))
     async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=server, data_converter=pydantic_data_converter
+        test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
     ) as environment:
         plugin = DedupePlugin(organization="acme", project="web", wait_slice=timedelta(minutes=1))
         effects = Effects(EffectFile(tmp_path / "effects.jsonl"), Gate(tmp_path / "gate"))

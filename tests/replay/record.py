@@ -28,7 +28,7 @@ from tests.support.faults import break_peeks
 from tests.support.ground import Ground
 from tests.support.histories import markers
 from tests.support.scripts import Call
-from tests.support.servers import dev_server, time_skipping_server
+from tests.support.servers import ROLL_OVER_SOON, dev_server, time_skipping_server
 from tests.support.waiting import until
 
 HERE = Path(__file__).parent
@@ -292,7 +292,7 @@ async def record() -> None:
     async with dev_server() as client:
         for shape in REAL:
             await _record(shape, Ground.on(client, skips_time=False, client_config=CONFIG), "real")
-    async with dev_server(dynamic_config=["limit.historyCount.suggestContinueAsNew=12"]) as client:
+    async with dev_server(ROLL_OVER_SOON) as client:
         for shape in SHORT:
             await _record(shape, Ground.on(client, skips_time=False, client_config=CONFIG), "real")
     async with time_skipping_server() as client:

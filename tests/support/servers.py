@@ -1,14 +1,24 @@
-"""Real servers, and clients of them with a plugin."""
+"""Temporal servers, and clients of them with a plugin."""
 
+import random
 import shutil
+import socket
 import sysconfig
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
+
+POLL_OFTEN = ("history.transferProcessorMaxPollRPS=1000", "history.timerProcessorMaxPollRPS=1000")
+"""Dynamic configuration that lets a dev server poll the queues of its single shard as often as it likes."""
+ROLL_OVER_SOON = "limit.historyCount.suggestContinueAsNew=12"
+"""Dynamic configuration that makes a server suggest to continue as new after a few events."""
 
 
 def binary(name: str) -> str:
@@ -20,18 +30,48 @@ def binary(name: str) -> str:
     return found
 
 
+def free_port() -> int:
+    """Return a port of the host that nothing listens on.
+
+    It lies below the ephemeral range (32768 and up on Linux), so that while the server is down no outgoing
+    connection can be given it: not even a client's own, which would then connect to itself and keep the port
+    from the server.
+    """
+    while True:
+        port = random.randint(20_000, 30_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        return port
+
+
+async def is_up(address: str) -> bool:
+    """Return whether a server answers there, and has its default namespace."""
+    try:
+        client = await Client.connect(address)
+        await client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace="default"), timeout=timedelta(seconds=2)
+        )
+    except (RPCError, RuntimeError):
+        return False
+    return True
+
+
+def dynamic_configuration(*settings: str) -> Sequence[str]:
+    """Return the arguments that give a dev server these settings, each of them KEY=VALUE."""
+    return [f"--dynamic-config-value={setting}" for setting in settings]
+
+
 @asynccontextmanager
-async def dev_server(*, dynamic_config: Sequence[str] = ()) -> AsyncGenerator[Client]:
-    """Start a real server, with the queue polls of its single shard sped up, and return its client."""
-    settings = [
-        "history.transferProcessorMaxPollRPS=1000",
-        "history.timerProcessorMaxPollRPS=1000",
-        *dynamic_config,
-    ]
+async def dev_server(*settings: str) -> AsyncGenerator[Client]:
+    """Start a real server, with these settings beside `POLL_OFTEN`, and return its client."""
     async with await WorkflowEnvironment.start_local(
         data_converter=pydantic_data_converter,
         dev_server_existing_path=binary("temporal"),
-        dev_server_extra_args=[word for line in settings for word in ("--dynamic-config-value", line)],
+        dev_server_extra_args=dynamic_configuration(*POLL_OFTEN, *settings),
         dev_server_log_level="error",
     ) as environment:
         yield environment.client

@@ -25,7 +25,7 @@ from tests.support.faults import break_peeks, lose_pushes
 from tests.support.ground import Ground
 from tests.support.histories import replay, types
 from tests.support.scripts import Call, returned
-from tests.support.servers import dev_server, with_plugins
+from tests.support.servers import ROLL_OVER_SOON, dev_server, with_plugins
 from tests.support.waiting import until
 
 SLICE = timedelta(seconds=1)
@@ -151,8 +151,8 @@ async def test_a_peek_that_fails_decides_nothing(ground: Ground, monkeypatch: py
 
 @pytest.fixture(scope="module")
 async def short_lived() -> AsyncIterator[Client]:
-    """A client of a server that suggests to continue as new after a few events."""
-    async with dev_server(dynamic_config=["limit.historyCount.suggestContinueAsNew=12"]) as client:
+    """A client of a server on which keys roll over after a few events."""
+    async with dev_server(ROLL_OVER_SOON) as client:
         yield client
 
 
