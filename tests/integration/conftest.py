@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from temporalio.client import Client
 
-from tests.integration.table import TABLE, Table
+from tests.integration.fault_table import TABLE, Table
 from tests.integration.temporal_container import (
     TemporalContainer,
     temporal_container,

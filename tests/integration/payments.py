@@ -4,7 +4,7 @@ from temporalio import activity
 
 from activities.payments import Charge, ChargeReceipt, StripeTransport
 from dedupe import current_execution
-from tests.integration.effects import EffectFile, Moment
+from tests.integration.effect_file import EffectFile, Moment
 
 
 class Payments:

@@ -31,8 +31,7 @@ from tests.integration.awkward import (
     measure,
     no_number,
 )
-from tests.integration.processes import end_of
-from tests.integration.records import is_open, stuck
+from tests.support.ends import end_of, is_open, stuck
 from tests.support.waiting import until
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.jobs import Call, Task
-from tests.integration.processes import answers_of, dev_server, fleet
-from tests.integration.records import stuck
-from tests.integration.table import Stopwatch, Table, expect_sound, tally
+from tests.integration.effect_file import Task
+from tests.integration.fault_table import Stopwatch, Table, expect_sound, tally
+from tests.integration.fleet import answers_of, fleet
+from tests.integration.jobs import FleetCall
+from tests.integration.lasting_server import lasting_server
 from tests.integration.temporal_container import TemporalContainer
+from tests.support.ends import stuck
 
 _KEYS = [f"key-{index}" for index in range(10)]
 _CALLERS = 4
@@ -71,7 +73,7 @@ async def test_a_server_cut_off_for_a_minute(server: TemporalContainer, tmp_path
 
 async def test_a_dev_server_killed_and_restarted(tmp_path: Path, table: Table) -> None:
     """The same for a server without a container, whose state is a file."""
-    async with dev_server(tmp_path) as server:
+    async with lasting_server(tmp_path) as server:
 
         async def kill() -> None:
             server.kill()
@@ -87,8 +89,8 @@ async def _break(
     """Break the server while one key is inside its effect, nine more are on their way, and callers wait."""
     async with fleet(address, folder) as workers:
         await workers.start_many(2)
-        held = Call(key="held", task=Task(name="held", pause="before the effect"))
-        calls = [Call(key=key, task=Task(name=key, work=index / 5)) for index, key in enumerate(_KEYS)]
+        held = FleetCall(key="held", task=Task(name="held", pause="before the effect"))
+        calls = [FleetCall(key=key, task=Task(name=key, work=index / 5)) for index, key in enumerate(_KEYS)]
         handles = {"held": await workers.begin(held, _CALLERS)}
         await workers.inside(held, waiting=_CALLERS - 1)
         handles |= {call.key: await workers.begin(call, _CALLERS) for call in calls}

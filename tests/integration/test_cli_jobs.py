@@ -15,9 +15,9 @@ from temporalio.worker import Replayer
 
 from dedupe import DedupePlugin
 from dedupe.messages import CLAIM, PEEK
-from tests.integration.effects import Moment
+from tests.integration.effect_file import Moment
+from tests.integration.fleet import ORGANIZATION, Fleet, answers_of, fleet
 from tests.integration.jobs import CallJob
-from tests.integration.processes import ORGANIZATION, Fleet, answers_of, fleet
 from tests.support.servers import binary
 
 

@@ -8,11 +8,11 @@ from typing import Literal
 import pytest
 from temporalio.api.enums.v1 import EventType
 
-from tests.integration.effects import Moment
-from tests.integration.jobs import Call, Task
-from tests.integration.processes import Fleet, answers_of, fleet
-from tests.integration.records import stuck
-from tests.integration.table import Stopwatch, Table, expect_sound, tally
+from tests.integration.effect_file import Moment, Task
+from tests.integration.fault_table import Stopwatch, Table, expect_sound, tally
+from tests.integration.fleet import Fleet, answers_of, fleet
+from tests.integration.jobs import FleetCall
+from tests.support.ends import stuck
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def test_a_worker_killed_inside_the_effect(
 ) -> None:
     """All that wait for a killed execution get the answer of its next attempt, which is the only success."""
     await workers.start_many(2 if helper == "another alive" else 1)
-    call = Call(key="k", task=Task(name="k", pause=point))
+    call = FleetCall(key="k", task=Task(name="k", pause=point))
     handles = await workers.begin(call, 10)
     inside = await workers.inside(call, waiting=9)
 
@@ -65,7 +65,7 @@ async def test_nobody_waits_for_the_process_that_was_killed(workers: Fleet, tabl
     With the SDK's own sticky time-out of ten seconds, and a wait slice in which no claim looks for itself.
     """
     await workers.start("--sticky=10", "--wait-slice=60")
-    call = Call(key="k", task=Task(name="k", pause="before the effect"))
+    call = FleetCall(key="k", task=Task(name="k", pause="before the effect"))
     handles = await workers.begin(call, 10)
     inside = await workers.inside(call, waiting=9)
 
@@ -96,7 +96,7 @@ async def test_a_worker_frozen_past_its_heartbeat_and_woken(workers: Fleet, tabl
     happen more than twice, and recovery takes several time-outs.
     """
     await workers.start_many(2)
-    call = Call(key="k", task=Task(name="k", pause="before the effect"))
+    call = FleetCall(key="k", task=Task(name="k", pause="before the effect"))
     handles = await workers.begin(call, 10)
     frozen = await workers.inside(call, waiting=9)
 
@@ -127,7 +127,7 @@ async def test_a_worker_frozen_past_its_heartbeat_and_woken(workers: Fleet, tabl
 async def test_a_worker_drained_inside_the_effect(workers: Fleet, table: Table) -> None:
     """A worker that gets SIGTERM inside the effect finishes it and reports it before it ends."""
     first = await workers.start()
-    call = Call(key="k", task=Task(name="k", pause="before the effect"))
+    call = FleetCall(key="k", task=Task(name="k", pause="before the effect"))
     handles = await workers.begin(call, 10)
     await workers.inside(call, waiting=9)
     await workers.start()

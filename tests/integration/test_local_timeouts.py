@@ -16,8 +16,8 @@ from temporalio.worker import Replayer, Worker
 
 from dedupe import DedupeKeys, DedupePlugin, interceptor, settle
 from dedupe.key_handle import KeyHandle
-from tests.integration.effects import EffectFile
-from tests.integration.jobs import Call, CallJob, Effects, Gate, Task
+from tests.integration.effect_file import EffectFile, FileEffects, Gate, Task
+from tests.integration.jobs import CallJob, FleetCall
 from tests.support.waiting import until
 
 _SHORT = timedelta(milliseconds=200)
@@ -102,13 +102,13 @@ async def _connect(address: str, folder: Path, *, project: str = "") -> tuple[Cl
 
 
 def _worker(client: Client, project: str, folder: Path) -> Worker:
-    effects = Effects(EffectFile(folder / "effects.jsonl"), Gate(folder / "gate"))
+    effects = FileEffects(EffectFile(folder / "effects.jsonl"), Gate(folder / "gate"))
     return Worker(client, task_queue=project, workflows=[CallJob], activities=[effects.effect])
 
 
 async def _execute(client: Client, project: str) -> Any:
     return await client.execute_workflow(
-        CallJob.run, Call(key="k", task=Task(name="k")), id=project, task_queue=project
+        CallJob.run, FleetCall(key="k", task=Task(name="k")), id=project, task_queue=project
     )
 
 

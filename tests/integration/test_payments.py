@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.ledger import Ledger
-from tests.integration.jobs import Call
-from tests.integration.processes import Fleet, Process, answers_of, fleet
-from tests.integration.table import Row, Stopwatch, Table, expect_sound, tally
+from tests.integration.fault_table import Row, Stopwatch, Table, expect_sound, tally
+from tests.integration.fleet import Fleet, answers_of, fleet
+from tests.integration.jobs import FleetCall
+from tests.integration.processes import Process
 from tests.integration.worker_process import CRASH_POINTS
 
 _JOBS = 3
@@ -110,7 +111,8 @@ async def test_without_idempotency_an_attempt_that_dies_before_its_report_charge
 async def _charge(workers: Fleet, *orders: str, fault: str, since: Stopwatch) -> Row:
     """Call every order's key from several jobs at once, and return what came of it."""
     begun = {
-        order: await workers.begin(Call(key=order, activity="pay", argument=order), _JOBS) for order in orders
+        order: await workers.begin(FleetCall(key=order, activity="pay", argument=order), _JOBS)
+        for order in orders
     }
     answers = {order: await answers_of(handles) for order, handles in begun.items()}
     return await tally(

@@ -12,11 +12,11 @@ from temporalio.api.workflowservice.v1 import SetWorkerDeploymentCurrentVersionR
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.service import RPCError
 
-from tests.integration.effects import Moment
-from tests.integration.jobs import Call, Task
-from tests.integration.processes import Fleet, answers_of, fleet
-from tests.integration.records import stuck
-from tests.integration.table import expect_sound, tally
+from tests.integration.effect_file import Moment, Task
+from tests.integration.fault_table import expect_sound, tally
+from tests.integration.fleet import Fleet, answers_of, fleet
+from tests.integration.jobs import FleetCall
+from tests.support.ends import stuck
 from tests.support.waiting import until
 
 _KEYS = [f"key-{index}" for index in range(5)]
@@ -57,7 +57,8 @@ async def _git(*arguments: str) -> str:
 
 async def _share_keys(workers: Fleet, *, fault: str) -> None:
     calls = [
-        Call(key=key, task=Task(name=key, work=0.3, failures=index % 2)) for index, key in enumerate(_KEYS)
+        FleetCall(key=key, task=Task(name=key, work=0.3, failures=index % 2))
+        for index, key in enumerate(_KEYS)
     ]
     handles = {call.key: await workers.begin(call, 6) for call in calls}
     answers = {key: await answers_of(called) for key, called in handles.items()}
@@ -86,7 +87,7 @@ async def test_a_caller_without_the_plugin_fails_closed(running_server: str, tmp
     """A job on a worker that lacks the plugin fails with a clear error, and nothing is executed."""
     async with fleet(running_server, tmp_path, "--no-plugin") as workers:
         await workers.start()
-        [job] = await workers.begin(Call(key="k", task=Task(name="k")))
+        [job] = await workers.begin(FleetCall(key="k", task=Task(name="k")))
         with pytest.raises(WorkflowFailureError) as raised:
             await answers_of([job])
 
@@ -100,7 +101,7 @@ async def test_a_worker_without_the_plugin_takes_no_claim(running_server: str, t
     """A claim that a worker without the plugin gets hold of fails there, and is made by another worker."""
     async with fleet(running_server, tmp_path) as workers:
         await asyncio.gather(workers.start(), workers.start("--no-plugin", "--no-jobs"))
-        handles = {key: await workers.begin(Call(key=key, task=Task(name=key)), 2) for key in _KEYS}
+        handles = {key: await workers.begin(FleetCall(key=key, task=Task(name=key)), 2) for key in _KEYS}
         answers = {key: await answers_of(called) for key, called in handles.items()}
 
         row = await tally(workers, answers, fault="a worker without the plugin beside", faults=0)
@@ -116,7 +117,7 @@ async def test_a_new_deployment_version_while_callers_are_pinned(running_server:
         deployment = workers.project
         one = await workers.start(f"--deployment={deployment}", "--version=one")
         await _make_current(workers.client, deployment, "one")
-        call = Call(key="k", task=Task(name="k", pause="before the effect"))
+        call = FleetCall(key="k", task=Task(name="k", pause="before the effect"))
         pinned = await workers.begin(call, 3)
         await workers.inside(call, waiting=2)
 

@@ -13,11 +13,12 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from dedupe import DedupePlugin
-from tests.integration.effects import EffectFile, Moment
-from tests.integration.jobs import Call, CallJob, CallsJob, Effects, FanJob, Gate, Task
-from tests.integration.processes import Fleet, answers_of, dev_server, fleet
-from tests.integration.records import stuck
-from tests.integration.table import Row, Stopwatch, Table, expect_sound, tally
+from tests.integration.effect_file import EffectFile, FileEffects, Gate, Moment, Task
+from tests.integration.fault_table import Row, Stopwatch, Table, expect_sound, tally
+from tests.integration.fleet import Fleet, answers_of, fleet
+from tests.integration.jobs import CallJob, CallsJob, FanJob, FleetCall
+from tests.integration.lasting_server import lasting_server
+from tests.support.ends import stuck
 from tests.support.servers import POLL_OFTEN, binary
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1_500)]
@@ -35,15 +36,15 @@ _UNLIMITED = (
 async def workers(tmp_path: Path) -> AsyncIterator[Fleet]:
     """One worker against a dev server of the test's own."""
     async with (
-        dev_server(tmp_path, *_UNLIMITED) as server,
+        lasting_server(tmp_path, *_UNLIMITED) as server,
         fleet(server.address, tmp_path, "--wait-slice=600") as started,
     ):
         yield started
 
 
-def _paused_for_long() -> Call:
+def _paused_for_long() -> FleetCall:
     """Return a call whose first attempt waits for the gate, for as long as it takes to gather the callers."""
-    return Call(
+    return FleetCall(
         key="k",
         task=Task(name="k", pause="before the effect"),
         heartbeat=None,
@@ -82,7 +83,7 @@ async def test_a_thousand_concurrent_callers_of_one_key(workers: Fleet, table: T
 async def test_twenty_thousand_hits_leave_a_key_as_it_was(workers: Fleet, table: Table) -> None:
     """A hit writes nothing into the key's history, however many there are."""
     await workers.start()
-    call = Call(key="k", task=Task(name="k"))
+    call = FleetCall(key="k", task=Task(name="k"))
     answers = await answers_of(await workers.begin(call))
     before = await workers.history("k")
 
@@ -139,7 +140,7 @@ async def test_twenty_thousand_keys_held_by_one_worker(workers: Fleet, table: Ta
     resident: list[int] = []
     answered: list[Any] = []
     for batch in range(20_000 // 80):  # no more at a time than are cached
-        calls = [Call(key=f"key-{batch}-{n}", task=Task(name="any"), heartbeat=None) for n in range(80)]
+        calls = [FleetCall(key=f"key-{batch}-{n}", task=Task(name="any"), heartbeat=None) for n in range(80)]
         answered += await workers.client.execute_workflow(
             FanJob.run, calls, id=f"fan-{batch}", task_queue=workers.task_queue
         )
@@ -172,7 +173,7 @@ async def test_an_execution_may_last_for_days(tmp_path: Path) -> None:
         test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
     ) as environment:
         plugin = DedupePlugin(organization="acme", project="web", wait_slice=timedelta(minutes=1))
-        effects = Effects(EffectFile(tmp_path / "effects.jsonl"), Gate(tmp_path / "gate"))
+        effects = FileEffects(EffectFile(tmp_path / "effects.jsonl"), Gate(tmp_path / "gate"))
         async with Worker(
             environment.client,
             task_queue="jobs",
@@ -180,7 +181,7 @@ async def test_an_execution_may_last_for_days(tmp_path: Path) -> None:
             activities=[effects.effect],
             plugins=[plugin],
         ):
-            call = Call(
+            call = FleetCall(
                 key="k", task=Task(name="k", failures=10), retry_every=timedelta(hours=12), heartbeat=None
             )
             begun = await environment.get_current_time()

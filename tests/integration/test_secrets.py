@@ -16,11 +16,10 @@ from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin, claim
 from tests.integration.awkward import HIDDEN, HiddenJob, end, measure
-from tests.integration.effects import EffectFile, Moment
+from tests.integration.effect_file import EffectFile, FileEffects, Gate, Moment, Task
 from tests.integration.encryption import EncryptionCodec
-from tests.integration.jobs import Call, CallJob, Effects, Gate, Task
-from tests.integration.processes import end_of
-from tests.integration.records import stuck
+from tests.integration.jobs import CallJob, FleetCall
+from tests.support.ends import end_of, stuck
 from tests.support.histories import text_of
 
 _RIGHT = b"r" * 32
@@ -58,7 +57,7 @@ class Office:
                 )
             ],
         )
-        effects = Effects(self.effects, self._gate)
+        effects = FileEffects(self.effects, self._gate)
         async with Worker(
             client,
             task_queue=self.project,
@@ -67,7 +66,7 @@ class Office:
         ):
             yield client
 
-    async def ends(self, client: Client, call: Call) -> tuple[str, str]:
+    async def ends(self, client: Client, call: FleetCall) -> tuple[str, str]:
         """Start a job, and return its id and how it ended."""
         handle = await client.start_workflow(CallJob.run, call, id=f"job-{uuid4()}", task_queue=self.project)
         return handle.id, await end_of(handle)
@@ -80,15 +79,15 @@ class Office:
 async def test_encryption_switched_on_while_keys_exist(running_server: str, tmp_path: Path) -> None:
     """Keys recorded in clear answer calls of encrypting workers; what comes after is recorded encrypted."""
     office = Office(running_server, tmp_path)
-    call = Call(key="old", task=Task(name="in clear"))
+    call = FleetCall(key="old", task=Task(name="in clear"))
     async with office.open(None) as client:
         _, before = await office.ends(client, call)
         in_clear = await client.get_workflow_handle(f"proj:acme/{office.project}:old").fetch_history()
 
     async with office.open(_RIGHT) as client:
         _, after = await office.ends(client, call)
-        job, new = await office.ends(client, Call(key="new", task=Task(name="topsecret")))
-        _, again = await office.ends(client, Call(key="new", task=Task(name="topsecret")))
+        job, new = await office.ends(client, FleetCall(key="new", task=Task(name="topsecret")))
+        _, again = await office.ends(client, FleetCall(key="new", task=Task(name="topsecret")))
         key_id = f"proj:acme/{office.project}:new"
         encrypted = [await client.get_workflow_handle(id_).fetch_history() for id_ in (job, key_id)]
         record = await office.keys(client).get("new")
@@ -108,7 +107,7 @@ async def test_a_wrong_encryption_key_executes_nothing(
     """A worker that cannot read a record fails its jobs with a clear error, and executes nothing again."""
     monkeypatch.setattr(claim, "_PATIENCE", 3)  # not a minute of attempts
     office = Office(running_server, tmp_path)
-    call = Call(key="k", task=Task(name="k"))
+    call = FleetCall(key="k", task=Task(name="k"))
     async with office.open(_RIGHT) as client:
         _, before = await office.ends(client, call)
     async with office.open(_WRONG) as client:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowHandle
 
-from tests.integration.effects import Moment
-from tests.integration.jobs import Call, Task
-from tests.integration.processes import Fleet, Process, answers_of, dev_server, fleet
-from tests.integration.records import stuck
-from tests.integration.table import Stopwatch, Table, expect_sound, tally
+from tests.integration.effect_file import Moment, Task
+from tests.integration.fault_table import Stopwatch, Table, expect_sound, tally
+from tests.integration.fleet import Fleet, answers_of, fleet
+from tests.integration.jobs import FleetCall
+from tests.integration.lasting_server import lasting_server
+from tests.integration.processes import Process
+from tests.support.ends import stuck
 
 _BETWEEN_KILLS = 2
 
@@ -35,13 +37,13 @@ async def _storm(folder: Path, table: Table, *, lasting: int, jobs: int, keys: i
     chance = random.Random(20_240_607)
     order = [f"key-{index % keys}" for index in range(jobs)]
     chance.shuffle(order)
-    async with dev_server(folder) as server, fleet(server.address, folder) as workers:
+    async with lasting_server(folder) as server, fleet(server.address, folder) as workers:
         await workers.start_many(3)
         killing = asyncio.create_task(_kill(workers, chance, lasting=lasting))
         handles: list[WorkflowHandle[Any, Any]] = []
         for key in order:
             work = chance.uniform(0, 1.5)
-            handles += await workers.begin(Call(key=key, task=Task(name=key, work=work)))
+            handles += await workers.begin(FleetCall(key=key, task=Task(name=key, work=work)))
             await asyncio.sleep(lasting / jobs)
         kills = await killing
         watch = Stopwatch()

@@ -1,9 +1,9 @@
 """A worker as a process of its own, for tests to kill, freeze and drain.
 
-    python -m tests.integration.worker_process --address 127.0.0.1:7233 --task-queue jobs --ledger file
+    python -m tests.integration.worker_process --address 127.0.0.1:7233 --task-queue jobs --effects file
 
 It says `ready` on stdout once it polls. With `--crash` it ends itself, as `kill -9` does, where a key is
-named after one of `CRASH_POINTS`: the first time that any process with the same ledger reaches that point.
+named after one of `CRASH_POINTS`: the first time that any process with the same effect file gets there.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from dedupe.key_handle import KeyHandle
 from dedupe.messages import Waiter
 from tests.fakes.stripe_server import API_KEY
 from tests.integration import wire
-from tests.integration.effects import EffectFile
-from tests.integration.jobs import CallJob, CallsJob, Effects, FanJob, Gate
+from tests.integration.effect_file import EffectFile, FileEffects, Gate
+from tests.integration.jobs import CallJob, CallsJob, FanJob
 from tests.integration.payments import Payments
 
 CRASH_POINTS = (
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
     parser.add_argument("--task-queue", required=True)
-    parser.add_argument("--ledger", type=Path, required=True, help="file that effects are appended to")
+    parser.add_argument("--effects", "--ledger", type=Path, required=True, help="file that effects go to")
     parser.add_argument("--organization", default="acme")
     parser.add_argument("--project", default="web")
     parser.add_argument("--key-queue", default="dedupe", help="task queue of the keys' workflows")
@@ -72,7 +72,10 @@ def main() -> None:
     parser.add_argument("--no-jobs", action="store_true", help="serve keys and activities only")
     options = parser.parse_args()
     with ExitStack() as faults:
-        for fault in [*(crashes(options.ledger) if options.crash else ()), *wire.other_version(options.wire)]:
+        for fault in [
+            *(crashes(options.effects) if options.crash else ()),
+            *wire.other_version(options.wire),
+        ]:
             faults.enter_context(fault)
         asyncio.run(run(options))
 
@@ -91,9 +94,9 @@ async def run(options: argparse.Namespace) -> None:
         data_converter=pydantic_data_converter,
         plugins=[] if options.no_plugin else [deduplication],
     )
-    effects = Effects(EffectFile(options.ledger), Gate(options.ledger.with_suffix(".gate")))
+    effects = FileEffects(EffectFile(options.effects), Gate(options.effects.with_suffix(".gate")))
     payments = Payments(
-        EffectFile(options.ledger),
+        EffectFile(options.effects),
         StripeTransport(
             api_key=SecretStr(API_KEY),
             base_url=options.provider or "http://127.0.0.1:9",
@@ -118,11 +121,11 @@ async def run(options: argparse.Namespace) -> None:
     _say("drained")
 
 
-def crashes(ledger: Path) -> list[AbstractContextManager[object]]:
-    """Return patches that end the process at the point that a key is named after, once for each ledger."""
+def crashes(effects: Path) -> list[AbstractContextManager[object]]:
+    """Return patches that end the process at the point that a key is named after, once an effect file."""
 
     def reached(point: str, about: str) -> None:
-        if point in about and _is_first(ledger.with_suffix(f".{point}")):
+        if point in about and _is_first(effects.with_suffix(f".{point}")):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(
@@ -149,7 +152,7 @@ def crashes(ledger: Path) -> list[AbstractContextManager[object]]:
 
     async def charge_when_joined(payments: Payments, order: str) -> ChargeReceipt:
         """Charge; an order named after a point of joining first waits until that point has been reached."""
-        while "-join" in order and not ledger.with_suffix(f".{order}").exists():
+        while "-join" in order and not effects.with_suffix(f".{order}").exists():
             await asyncio.sleep(0.05)
         return await charge(payments, order)
 

@@ -6,6 +6,7 @@
 - `effects`: activities whose effects outlive every worker.
 - `scripts`: jobs that make the calls that a test lists.
 - `ground`: one test's own part of a server, with workers, effects and jobs. Most tests begin here.
+- `ends`: how jobs end: well, badly, or never.
 - `codecs`: payload codecs of all kinds.
 - `faults`: pushes that are lost, reads that fail.
 """

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from dedupe.admin import KeyState
-from tests.integration.effects import Moment
-from tests.integration.processes import Fleet
+from tests.integration.effect_file import Moment
+from tests.integration.fleet import Fleet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +109,10 @@ TABLE = pytest.StashKey[Table]()
 
 
 class Stopwatch:
-    """Measures from its start, or its last reset."""
+    """Measures from its start."""
 
     def __init__(self) -> None:
         """Start."""
-        self.reset()
-
-    def reset(self) -> None:
-        """Start again."""
         self._since = time.monotonic()
 
     @property
