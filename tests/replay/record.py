@@ -62,7 +62,7 @@ async def shared(ground: Ground) -> None:
     await ground.claiming(3, 0)
     await ground.claiming(1)
     if not ground.skips_time:
-        await ground.attached(3)
+        await ground.signalled(3)
     gate.set()
     for job in (*ground.jobs[:1], other):
         await job.result()
@@ -156,7 +156,7 @@ async def forgotten_by_force(ground: Ground) -> None:
     gate = ground.effects.close()
     job = await ground.start_script([Call(), Call()])
     await ground.effects.seen(1)
-    await ground.attached(1)
+    await ground.signalled(1)
     run = (await ground.key_workflow().describe()).run_id
     await ground.keys.forget("key", force=True)
     await ground.effects.seen(2)
@@ -170,7 +170,7 @@ async def cancelled_by_an_operator(ground: Ground) -> None:
     ground.effects.close()
     job = await ground.start_script([Call(), Call()])
     await ground.effects.seen(1)
-    await ground.attached(1)
+    await ground.signalled(1)
     await ground.key_workflow().cancel()
     await job.result()
 
@@ -227,7 +227,7 @@ async def rolled_over(ground: Ground) -> None:
     ground.effects.then(ApplicationError("no", "detail", type="Refused"))
     job = await ground.start_script([Call(ttl=HOUR)] * 4)
     await ground.effects.seen(1)
-    await ground.attached(3)
+    await ground.signalled(3)
     first = (await ground.key_workflow().describe()).run_id
     gate.set()
     await job.result()

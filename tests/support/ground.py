@@ -17,7 +17,7 @@ from dedupe import DedupeKeys, DedupePlugin, Scope
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK
 from tests.support.effects import Effects
-from tests.support.histories import claimed, markers, replay, scheduled, types
+from tests.support.histories import claimed, markers, replay, scheduled, signals, types
 from tests.support.scripts import Call, Ended, OtherScript, Parents, Script
 from tests.support.servers import with_plugins
 from tests.support.waiting import LONG, until
@@ -201,20 +201,14 @@ class Ground:
             EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED,
         }
 
-    async def attached(self, waiters: int, key: str = "key") -> None:
-        """Wait until so many claims have joined a key that executes."""
+    async def signalled(self, number: int, key: str = "key") -> None:
+        """Wait until a key was sent so many signals: by claims that join it, or ask for another execution."""
         handle = self.key_workflow(key)
 
-        async def joined() -> bool:
-            history = await handle.fetch_history()
-            signals = [
-                event
-                for event in history.events
-                if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
-            ]
-            return len(signals) >= waiters
+        async def were_sent() -> bool:
+            return len(signals(await handle.fetch_history())) >= number
 
-        await until(joined, what=f"the attaching of {waiters} claims")
+        await until(were_sent, what=f"the coming of {number} signals")
 
     async def claiming(self, claims: int, job: int | WorkflowHandle[Any, Any] = -1) -> None:
         """Wait until a job has so many claims under way."""

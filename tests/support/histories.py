@@ -61,6 +61,15 @@ def scheduled(history: WorkflowHistory) -> list[str]:
     ]
 
 
+def signals(history: WorkflowHistory) -> list[str]:
+    """Return the names of the signals that a history received."""
+    return [
+        event.workflow_execution_signaled_event_attributes.signal_name
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+    ]
+
+
 def markers(history: WorkflowHistory) -> list[str]:
     """Return the types of the local activities that a history recorded."""
     recorded: list[str] = []

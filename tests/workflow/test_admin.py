@@ -116,7 +116,7 @@ async def test_an_executing_key_is_forgotten_by_force_only(real: Ground) -> None
     async with real.worker():
         job = await real.start_script([Call(start_to_close_timeout=timedelta(seconds=5)), Call()])
         await real.effects.seen(1)
-        await real.attached(1)
+        await real.signalled(1)
         with pytest.raises(KeyExecutingError, match="'key'"):
             await real.keys.forget("key")
         assert await real.keys.forget("key", force=True)

@@ -243,7 +243,7 @@ async def test_a_caller_that_continues_as_new_while_it_waits_joins_itself(real: 
     async with real.worker(workflows=[ContinuedWhileWaiting]):
         job = await real.start(ContinuedWhileWaiting.run, True)  # noqa: FBT003
         await real.effects.seen(1)
-        await real.attached(1)
+        await real.signalled(1)
         gate.set()
         assert await job.result() == "first"
     assert real.effects.arguments == ["first"]
@@ -283,7 +283,7 @@ async def test_a_caller_that_is_reset_while_it_waits_joins_again(real: Ground) -
         job = await real.start_script(Call(argument="once"))
         await real.effects.seen(1)
         again = await _reset(real, job)
-        await real.attached(1)
+        await real.signalled(1)
         gate.set()
         assert (await again.result())[0][0]["value"] == "once"
     assert real.effects.arguments == ["once"]

@@ -83,7 +83,7 @@ async def test_a_record_that_runs_out_while_it_is_told_reaches_all_who_waited(
     async with real.worker():
         job = await real.start_script([Call(argument="first", ttl=SECOND)] * 3)
         await real.effects.seen(1)
-        await real.attached(2)
+        await real.signalled(2)
         gate.set()
         assert await job.result() == [[returned("first")] * 3]
         await until(lambda: _is_closed(real))

@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from dedupe import KeyState
 from tests.support.ground import Ground
 from tests.support.scripts import Call, returned
-from tests.workflow.failing import WAYS, Fields, Look, RaiseAfterAll, fail
+from tests.workflow.failures import WAYS, Fields, Look, RaiseAfterAll, fail
 
 _LARGEST = 2 * 1024 * 1024
 """Bytes that the service takes of a payload, with its metadata: 36 of a text."""

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 from temporalio import workflow
-from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowHandle, WorkflowHistory
+from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 import dedupe
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import ATTACH, RERUN, Attach, Question, Waiter
 from tests.support.ground import Ground
-from tests.support.histories import markers
+from tests.support.histories import markers, signals
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
 
@@ -63,7 +62,7 @@ async def test_a_call_that_waits_for_many_slices_leaves_the_key_as_it_is(
         await ground.effects.seen(1)
         waiting = await ground.start_script(Call())
         await until(lambda: _is_in_attempt(waiting, 5))
-        assert _signals(await ground.key_workflow().fetch_history()) in (
+        assert signals(await ground.key_workflow().fetch_history()) in (
             [ATTACH],
             [ATTACH, ATTACH],  # the owner's, too
         )
@@ -76,14 +75,6 @@ async def _is_in_attempt(job: WorkflowHandle[Any, Any], attempt: int) -> bool:
     return any(each.attempt >= attempt for each in description.raw_description.pending_activities)
 
 
-def _signals(history: WorkflowHistory) -> list[str]:
-    return [
-        event.workflow_execution_signaled_event_attributes.signal_name
-        for event in history.events
-        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
-    ]
-
-
 async def test_many_that_execute_a_failure_again_ask_once(real: Ground) -> None:
     """Their arguments are in the message, up to 2 MB each; all but the first would be for nothing."""
     real.effects.then(ApplicationError("no", non_retryable=True))
@@ -94,12 +85,12 @@ async def test_many_that_execute_a_failure_again_ask_once(real: Ground) -> None:
         await until(lambda: _have_joined(real, 20))
         gate.set()
         assert await job.result() == [[returned("argument")] * 20]
-    assert _signals(await real.key_workflow().fetch_history()).count(RERUN) == 1
+    assert signals(await real.key_workflow().fetch_history()).count(RERUN) == 1
     assert real.effects.generations == [1, 2]
 
 
 async def _have_joined(ground: Ground, claims: int) -> bool:
-    return _signals(await ground.key_workflow().fetch_history()).count(ATTACH) >= claims
+    return signals(await ground.key_workflow().fetch_history()).count(ATTACH) >= claims
 
 
 async def _join(ground: Ground, number: int, *, ago: timedelta = timedelta(0), **question: object) -> None:

@@ -176,7 +176,7 @@ async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
     async with ground.worker():
         job = await ground.start_script([Call()] * 3)
         await ground.effects.seen(1)
-        await ground.attached(2)
+        await ground.signalled(2)
         executing = await ground.keys.get("key")
         assert executing is not None
         gate.set()
@@ -218,7 +218,7 @@ async def test_a_failure_that_rolled_over_says_who_began_it_and_that_it_was_fina
             job = await ground.start_script([Call(skip_failure=attempts == 1)] * 3)
             await ground.effects.seen(attempts)
             run = (await ground.key_workflow().describe()).run_id
-            await ground.attached(2 * attempts)
+            await ground.signalled(2 * attempts)
             gate.set()
             await job.result()
             await rolled_over(ground, run or "")
@@ -244,7 +244,7 @@ async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, fai
         calls = [Call(on_mismatch="raise", ttl=ttl, skip_failure=True)] * 3
         job = await ground.start_script(calls)
         await ground.effects.seen(1)
-        await ground.attached(2)
+        await ground.signalled(2)
         gate.set()
         [[first, *_]] = await job.result()
         before = await until(lambda: _settled(ground))

@@ -24,7 +24,7 @@ from dedupe.messages import FORGET, SETTLE, Sighting
 from dedupe.outcome import Succeeded
 from tests.support.codecs import Bound
 from tests.support.ground import Ground
-from tests.support.histories import markers, types
+from tests.support.histories import markers, signals, types
 from tests.support.scripts import Call, Ended, Script, returned
 from tests.support.waiting import until
 
@@ -209,10 +209,7 @@ async def test_a_forget_beside_a_completion_is_not_lost(grounds: Grounds, *, for
 
 async def has_come(ground: Ground, signal: str) -> bool:
     """Return whether the key's workflow has been sent a signal."""
-    history = await ground.key_workflow().fetch_history()
-    return any(
-        event.workflow_execution_signaled_event_attributes.signal_name == signal for event in history.events
-    )
+    return signal in signals(await ground.key_workflow().fetch_history())
 
 
 async def test_a_claim_that_comes_back_before_the_run_has_closed_is_told_again(
@@ -234,7 +231,7 @@ async def test_a_claim_that_comes_back_before_the_run_has_closed_is_told_again(
         first = await real.start_script(Call())
         await real.effects.seen(1)
         second = await real.start_script(Call())
-        await real.attached(1)
+        await real.signalled(1)
         await first.terminate()
         real.effects.gate = None
         assert await real.keys.forget("key", force=True)

@@ -49,7 +49,7 @@ async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
         first = await real.start_script(Call())
         await real.effects.seen(1)
         await KeyHandle(client=real.server, key_id=real.key_id()).attach(of_another_activity(real), turn="")
-        await real.attached(1)
+        await real.signalled(1)
         gate.set()
 
         async def failed() -> bool:
@@ -58,7 +58,7 @@ async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
 
         await until(failed, what="the failure")
         again = await real.start_script(Call())
-        await real.attached(3)  # it asks for another execution, and waits for it
+        await real.signalled(3)  # it asks for another execution, and waits for it
         released.set()
         assert await again.result() == [[returned("argument")]]
         assert (await first.result())[0][0].error == "ActivityError"
@@ -113,7 +113,7 @@ async def test_an_answer_told_twice_reaches_no_later_call_of_the_same_activity_i
         job = await real.start_script(Call(activity_id="x"), Call(activity_id="x"))
         await real.effects.seen(1)
         other = await real.start_script(Call())
-        await real.attached(1)
+        await real.signalled(1)
         gate.set()
         await real.claiming(2, job)
         has_called_again.set()

@@ -47,7 +47,7 @@ async def lose_one_attempt(ground: Ground) -> list[Ended]:
     first = await ground.start_script(_LOST_ONCE)
     await ground.effects.seen(1)
     second = await ground.start_script(_LOST_ONCE)
-    await ground.attached(1)
+    await ground.signalled(1)
     ground.effects.gate = None
     return [(await job.result())[0][0] for job in (first, second)]
 
