@@ -226,8 +226,6 @@ async def test_a_result_that_is_not_of_the_type(house: House) -> None:
     assert [ended.split(":")[0] for ended in ends] == ["UnreadableRecordError"] * 2
 
 
-@pytest.mark.filterwarnings("ignore:coroutine '_WorkflowInstanceImpl:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings(
     # The SDK drops the coroutine of a workflow whose __init__ raises.
     "ignore:coroutine .* was never awaited:RuntimeWarning",

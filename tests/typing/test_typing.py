@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
@@ -47,9 +45,3 @@ def test_mypy_finds_every_mistake(tmp_path: Path) -> None:
         for number, code in re.findall(r"mistakes\.py:(\d+): error: .*\[([a-z-]+)\]", checked.stdout)
     }
     assert found == expected, checked.stdout
-
-
-@pytest.mark.parametrize("name", ["calls.py", "mistakes.py"])
-def test_the_checked_files_are_python(name: str) -> None:
-    """What the type checkers read can be compiled."""
-    compile((HERE / name).read_text(), name, "exec")

@@ -63,7 +63,6 @@ async def test_a_failure_as_large_as_the_service_takes_is_told(real: Ground) -> 
     assert [end.message for end in (fresh, joined, recorded)] == ["no"] * 3
     assert recorded.reused
     assert len(real.effects.attempts) == 1
-    await real.replay()
 
 
 async def test_a_result_too_large_to_record_takes_effect_once_a_call(real: Ground) -> None:

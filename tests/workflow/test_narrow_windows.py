@@ -74,7 +74,6 @@ async def test_an_activity_may_end_without_a_result(real: Ground) -> None:
         await (await left_open_activity(real)).complete()
         assert await job.result() == [[returned(None)]]
         assert await real.call(Call(activity="left-open")) == returned(None)
-    await real.replay()
 
 
 async def test_a_cancel_beside_a_completion_is_told_and_keeps_the_idempotency_key(real: Ground) -> None:
@@ -99,7 +98,6 @@ async def test_a_cancel_beside_a_completion_is_told_and_keeps_the_idempotency_ke
         assert after.idempotency_key == record.idempotency_key
         await (await left_open_activity(real)).complete("again")
         assert await again.result() == [[returned("again")]]
-    await real.replay()
 
 
 async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real: Ground) -> None:
@@ -253,7 +251,6 @@ async def test_a_claim_told_too_late_to_claim_again_has_timed_out(
         assert await real.keys.forget("key", force=True)
         [[ended]] = await job.result()
     assert (ended.error, ended.type, ended.activity) == ("ActivityError", "SCHEDULE_TO_CLOSE", "effect")
-    await real.replay()
 
 
 async def test_a_late_answer_reaches_no_other_call_of_the_same_activity_id(real: Ground) -> None:
@@ -276,7 +273,6 @@ async def test_a_late_answer_reaches_no_other_call_of_the_same_activity_id(real:
         [[first], [other], [last]] = await job.result()
     assert (first.error, first.type) == ("ActivityError", "SCHEDULE_TO_CLOSE")
     assert (other, last) == (returned("other"), returned("plain"))
-    await real.replay()
 
 
 async def is_settled(ground: Ground) -> bool:
@@ -383,7 +379,6 @@ async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
         ends: list[Ended] = (await job.result())[0]
     assert sorted(str(end.error) for end in ends) == ["DeduplicationConflictError", "None"]
     assert len(real.effects.attempts) == 1
-    await real.replay()
 
 
 async def test_a_codec_that_binds_payloads_to_their_workflow_works(

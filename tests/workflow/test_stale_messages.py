@@ -63,7 +63,6 @@ async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
         assert await again.result() == [[returned("argument")]]
         assert (await first.result())[0][0].error == "ActivityError"
     assert real.effects.generations == [1, 2]
-    await real.replay()
 
 
 async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
