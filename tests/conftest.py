@@ -1,7 +1,7 @@
 """A real server for the session, one that skips time for each module; and a ground on them for each test."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.servers import dev_server, time_skipping_server
 
 
@@ -85,7 +85,7 @@ async def cached_or_not(server: tuple[Client, bool], request: pytest.FixtureRequ
 
 
 @pytest.fixture
-async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Callable[..., Ground]]:
+async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Grounds]:
     """Make grounds with settings of one's own, on each of the two servers."""
     client, skips_time = server
     async with _making(client, skips_time=skips_time) as make:
@@ -93,14 +93,14 @@ async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Callable[..., Gr
 
 
 @pytest.fixture
-async def real_grounds(real_client: Client) -> AsyncIterator[Callable[..., Ground]]:
+async def real_grounds(real_client: Client) -> AsyncIterator[Grounds]:
     """Make grounds with settings of one's own, on the real server."""
     async with _making(real_client, skips_time=False) as make:
         yield make
 
 
 @asynccontextmanager
-async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Callable[..., Ground]]:
+async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Grounds]:
     made: list[Ground] = []
 
     def make(**settings: Any) -> Ground:

@@ -239,3 +239,7 @@ class Ground:
         for job in self.jobs:
             if (await job.describe()).status == WorkflowExecutionStatus.RUNNING:
                 await job.terminate("the test is over")
+
+
+Grounds = Callable[..., Ground]
+"""Makes grounds; what it takes are the settings of `Ground.on`."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
 from dedupe.errors import KeyExecutingError, KeyNotForgottenError
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
 
@@ -191,7 +190,7 @@ async def test_long_keys_are_listed_and_others_of_the_same_spelling_are_not(real
         assert [record.key async for record in real.keys.list(prefix="A")] == [long.upper()]
 
 
-async def test_keys_that_are_hidden_have_no_prefix(real_grounds: Callable[..., Ground]) -> None:
+async def test_keys_that_are_hidden_have_no_prefix(real_grounds: Grounds) -> None:
     """With a key_secret, records are got by the real key and hold its HMAC; prefixes are refused."""
     ground = real_grounds(key_secret="secret")  # noqa: S106 - a test's secret
     async with ground.worker():

@@ -1,7 +1,6 @@
 """Callers that wait, many at once, and callers that go away."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,7 +16,7 @@ from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
 import dedupe
 from dedupe.messages import CLAIM
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Parents, Script, returned
 from tests.support.waiting import until
 
@@ -289,7 +288,7 @@ async def test_a_caller_that_is_reset_while_it_waits_joins_again(real: Ground) -
     assert real.effects.arguments == ["once"]
 
 
-async def test_a_signal_reaches_a_job_that_waits(grounds: Callable[..., Ground]) -> None:
+async def test_a_signal_reaches_a_job_that_waits(grounds: Grounds) -> None:
     """While a call waits, its job goes on answering queries and signals."""
     ground = grounds()
     gate = ground.effects.close()

@@ -1,7 +1,6 @@
 """Records whose time is over, beside all else that may happen to a key."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,12 +10,10 @@ from temporalio.exceptions import ApplicationError
 
 import dedupe.settle
 from dedupe.messages import FORGET
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.histories import types
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
-
-Grounds = Callable[..., Ground]
 
 SECOND = timedelta(seconds=1)
 

@@ -1,6 +1,5 @@
 """Failures reach a call as they would without a key."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,7 +7,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from dedupe import KeyState
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
 from tests.workflow.failures import WAYS, Fields, Look, RaiseAfterAll, fail
 
@@ -77,7 +76,7 @@ async def test_a_result_too_large_to_record_takes_effect_once_a_call(real: Groun
     assert len(set(real.effects.idempotency_keys)) == 1
 
 
-async def test_a_result_too_large_to_be_told_is_an_error(real_grounds: Callable[..., Ground]) -> None:
+async def test_a_result_too_large_to_be_told_is_an_error(real_grounds: Grounds) -> None:
     """A result that fits into the record, but not, with its mark, into an answer, leaves nobody waiting."""
     ground = real_grounds(wait_slice=timedelta(seconds=1))
     ground.effects.then("r" * (_LARGEST - 36))

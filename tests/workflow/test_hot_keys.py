@@ -1,7 +1,6 @@
 """Many at once: a job of many hits, and a key that many join. No cost is their number times a payload."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 import dedupe
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import ATTACH, RERUN, Attach, Question, Waiter
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers, signals
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
@@ -52,7 +51,7 @@ async def test_a_job_may_hit_as_often_as_it_likes(
 
 
 async def test_a_call_that_waits_for_many_slices_leaves_the_key_as_it_is(
-    real_grounds: Callable[..., Ground],
+    real_grounds: Grounds,
 ) -> None:
     """It looks again after each of them, and what it tells the key is the same message each time."""
     ground = real_grounds(wait_slice=timedelta(seconds=1))

@@ -1,7 +1,7 @@
 """The key's workflow ended by others, pushes lost, reads broken, records rolled over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -22,14 +22,13 @@ from dedupe.messages import CLAIM
 from dedupe.pages import Pages
 from dedupe.settle import settle
 from tests.support.faults import break_peeks, lose_pushes
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.histories import replay, types
 from tests.support.scripts import Call, returned
 from tests.support.servers import ROLL_OVER_SOON, dev_server, with_plugins
 from tests.support.waiting import until
 
 SLICE = timedelta(seconds=1)
-Grounds = Callable[..., Ground]
 
 
 async def test_waiters_of_a_terminated_key_execute_again(real_grounds: Grounds) -> None:

@@ -1,7 +1,7 @@
 """Two things that happen at once, or an answer that nobody expects: each thought of, and baited."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,12 +23,10 @@ from dedupe.ledger import glance, read
 from dedupe.messages import FORGET, SETTLE, Sighting
 from dedupe.outcome import Succeeded
 from tests.support.codecs import Bound
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers, signals, types
 from tests.support.scripts import Call, Ended, Script, returned
 from tests.support.waiting import until
-
-Grounds = Callable[..., Ground]
 
 
 @activity.defn(name="left-open")

@@ -1,6 +1,5 @@
 """How far a key reaches."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -12,7 +11,7 @@ from temporalio.service import RPCError
 
 import dedupe
 from dedupe import Scope
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, OtherScript, Script, returned
 from tests.support.servers import with_plugins
 from tests.support.waiting import until
@@ -36,7 +35,7 @@ async def test_a_job_key_is_not_shared_with_another_job(ground: Ground) -> None:
     assert len(ground.effects.attempts) == 2
 
 
-async def test_a_project_key_is_not_shared_with_another_project(grounds: Callable[..., Ground]) -> None:
+async def test_a_project_key_is_not_shared_with_another_project(grounds: Grounds) -> None:
     """The same key in two projects of one organization is two keys, in project and job scope."""
     web = grounds()
     shop = grounds(organization=web.organization, key_queue=web.key_queue, project="shop", serve=False)
@@ -47,7 +46,7 @@ async def test_a_project_key_is_not_shared_with_another_project(grounds: Callabl
                 assert await project.call(Call(argument=argument, scope=scope)) == returned(argument)
 
 
-async def test_an_organization_key_is_shared_by_its_projects(grounds: Callable[..., Ground]) -> None:
+async def test_an_organization_key_is_shared_by_its_projects(grounds: Grounds) -> None:
     """A key of organization scope is one key for all projects of the organization, and for no other."""
     web = grounds()
     shop = grounds(organization=web.organization, key_queue=web.key_queue, project="shop", serve=False)
@@ -80,7 +79,7 @@ async def _state(ground: Ground, scope: Scope) -> str:
     return record.result_json.strip('"')
 
 
-async def test_names_built_to_collide_do_not_collide(grounds: Callable[..., Ground]) -> None:
+async def test_names_built_to_collide_do_not_collide(grounds: Grounds) -> None:
     """An organization or key that spells another project's workflow id gets a key of its own."""
     organization = grounds().organization
     hostile = [

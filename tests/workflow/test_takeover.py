@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from dedupe import KeyState
 from dedupe.messages import ATTACH
 from tests.support.codecs import Bound
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Ended, returned
 from tests.support.waiting import until
 
@@ -60,7 +59,7 @@ async def test_the_key_and_all_that_wait_are_taken_over(real: Ground, taken_over
 
 
 async def test_a_codec_that_binds_payloads_to_the_key_is_read(
-    real_grounds: Callable[..., Ground], real: Ground, taken_over: list[str]
+    real_grounds: Grounds, real: Ground, taken_over: list[str]
 ) -> None:
     """Who waits is read in the name of the key."""
     converter = replace(real.server.data_converter, payload_codec=Bound())

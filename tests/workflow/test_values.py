@@ -11,7 +11,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from dedupe.messages import CLAIM, PEEK
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers
 from tests.workflow.values import (
     KINDS,
@@ -34,7 +34,7 @@ from tests.workflow.values import (
     ids=["default", "pydantic"],
 )
 async def test_a_result_is_the_same_fresh_and_recorded(
-    grounds: Callable[..., Ground], converter: DataConverter, giving: dict[Callable[..., Any], Any]
+    grounds: Grounds, converter: DataConverter, giving: dict[Callable[..., Any], Any]
 ) -> None:
     """Every result, falsy or not, has its value and its type, for the first call and for later ones."""
     ground = grounds(client_config={"data_converter": converter})

@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,12 +34,10 @@ from temporalio.worker import (
 import dedupe
 from dedupe import DedupePlugin
 from dedupe.errors import InvalidKeyspaceError
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.histories import scheduled, text_of, types
 from tests.support.scripts import Call, Script, returned
 from tests.support.servers import with_plugins
-
-Grounds = Callable[..., Ground]
 
 
 @workflow.defn

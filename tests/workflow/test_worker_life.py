@@ -14,7 +14,7 @@ from temporalio.worker import Worker
 import dedupe.plugin
 from dedupe import DedupePlugin
 from dedupe.key_server import serving
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Script, returned
 
 _Run = Callable[[Worker], Awaitable[None]]
@@ -116,7 +116,7 @@ async def test_a_key_server_that_has_ended_is_not_given_to_the_next_worker(real:
             assert await real.call() == returned("argument")
 
 
-async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Callable[..., Ground]) -> None:
+async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Grounds) -> None:
     """With serve=False calls wait until somebody serves the keys, and `serve_keys` is all that takes."""
     ground = real_grounds(serve=False)
     async with ground.worker():
