@@ -15,12 +15,12 @@ from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin, claim
-from tests.integration.awkward import HIDDEN, HiddenJob, end, measure
 from tests.integration.effect_file import EffectFile, FileEffects, Gate, Moment, Task
 from tests.integration.encryption import EncryptionCodec
 from tests.integration.jobs import CallJob, FleetCall
 from tests.support.ends import end_of, stuck
 from tests.support.histories import text_of
+from tests.workflow.awkward import HIDDEN, HiddenJob, end, measure
 
 _RIGHT = b"r" * 32
 _WRONG = b"w" * 32

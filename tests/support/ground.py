@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, W
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, Worker
 
-from dedupe import DedupeKeys, DedupePlugin, Scope
+from dedupe import DedupeKeys, DedupePlugin, KeyState, Scope
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK
 from tests.support.effects import Effects
@@ -104,6 +104,11 @@ class Ground:
             project=self.project,
             key_secret=self.key_secret,
         )
+
+    async def state(self, key: str = "key") -> KeyState | None:
+        """Return where a key stands, and None of one that nothing is known of."""
+        record = await self.keys.get(key)
+        return None if record is None else record.state
 
     def key_id(self, key: str = "key", *, scope: Scope = Scope.PROJECT, job: str = "Script") -> str:
         """Return the id of a key's workflow."""

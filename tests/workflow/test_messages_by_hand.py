@@ -11,7 +11,8 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from dedupe.messages import ATTACH, FORGET, RERUN, SETTLE
+from dedupe.messages import ATTACH, FORGET, KEY_WORKFLOW, RERUN, SETTLE
+from tests.support.ends import end_of, is_open, stuck
 from tests.support.ground import Ground
 from tests.support.histories import markers, types
 from tests.support.scripts import Call, returned
@@ -48,7 +49,7 @@ async def test_a_key_workflow_with_a_strange_input_fails_and_holds_nothing(real:
     """A key's workflow that somebody else starts fails at once, and the key is unknown."""
     async with real.worker():
         handle = await real.client.start_workflow(
-            "dedupe.key", "no message", id=real.key_id(), task_queue=real.key_queue
+            KEY_WORKFLOW, "no message", id=real.key_id(), task_queue=real.key_queue
         )
 
         async def failed() -> bool:
@@ -93,7 +94,7 @@ async def test_a_start_that_cannot_be_carried_out_holds_nothing(real: Ground) ->
     start = {"key": "key", "activity": "effect", "plan": {"task_queue": real.task_queue}}
     async with real.worker():
         handle: WorkflowHandle[Any, Any] = await real.client.start_workflow(
-            "dedupe.key", args=[start, "argument"], id=real.key_id(), task_queue=real.key_queue
+            KEY_WORKFLOW, args=[start, "argument"], id=real.key_id(), task_queue=real.key_queue
         )
 
         async def failed() -> bool:
@@ -115,3 +116,29 @@ async def test_a_request_that_cannot_be_carried_out_is_dropped(real: Ground) -> 
         await real.key_workflow().signal(RERUN, args=[rerun, "argument"])
         async with asyncio.timeout(20):
             assert await real.call() == returned("argument")
+
+
+@_INIT_RAISES
+async def test_junk_by_hand_does_no_harm(real: Ground) -> None:
+    """Signals and starts by hand, with input that no claim makes, hold up no key and change no record."""
+    junk: list[list[object]] = [[], ["junk"], [{"generation": "x"}, None], [1, 2, 3]]
+    starts: list[list[object]] = [[], ["junk"], [{"key": "k"}, "junk"], [None, None]]
+    keys = [f"by-hand-{number}" for number in range(len(starts))]
+    async with real.worker():
+        assert await real.call(Call(argument="before")) == returned("before")
+        for name in (ATTACH, RERUN, FORGET, "nonsense"):
+            for arguments in junk:
+                await real.key_workflow().signal(name, args=arguments)
+        by_hand = [
+            await real.client.start_workflow(
+                KEY_WORKFLOW, args=arguments, id=real.key_id(key), task_queue=real.key_queue
+            )
+            for key, arguments in zip(keys, starts, strict=True)
+        ]
+        ends = [await end_of(handle) for handle in by_hand]
+        assert all("is started by deduplicated calls only" in ended for ended in ends)
+        assert await stuck(real.client, [real.key_id(), *map(real.key_id, keys)]) == []
+        assert await real.call(Call(argument="after")) == returned("before")
+        assert await real.script([Call(key=key) for key in keys]) == [[returned("argument")] * len(keys)]
+        assert await is_open(real.client, real.key_id())
+    gc.collect()
