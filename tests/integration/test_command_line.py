@@ -24,7 +24,7 @@ from dedupe import Scope
 from tests.support.waiting import until
 
 with workflow.unsafe.imports_passed_through():
-    from tests.integration.encryption import EncryptionCodec
+    from tests.support.codecs import EncryptionCodec
 
 SECRET = "not to be told"  # noqa: S105 - a test's secret
 

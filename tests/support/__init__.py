@@ -7,6 +7,6 @@
 - `scripts`: jobs that make the calls that a test lists.
 - `ground`: one test's own part of a server, with workers, effects and jobs. Most tests begin here.
 - `ends`: how jobs end: well, badly, or never.
-- `codecs`: payload codecs of all kinds.
+- `codecs`: a payload codec that encrypts, and one that binds payloads to their workflow.
 - `faults`: pushes that are lost, reads that fail.
 """

@@ -50,6 +50,7 @@ class Ground:
     max_cached_workflows: int = 100
     project: str = PROJECT
     key_secret: str | None = None
+    others: "list[Ground]" = field(default_factory=list)
 
     @classmethod
     def on(
@@ -87,9 +88,14 @@ class Ground:
         )
 
     def beside(self, **settings: Any) -> "Ground":
-        """Return another ground of the same organization, served by the same workflows of keys."""
+        """Return another ground of the same organization, served by the same workflows of keys.
+
+        It is closed, and replayed, with this one.
+        """
         shared: dict[str, Any] = {"organization": self.organization, "key_queue": self.key_queue}
-        return Ground.on(self.server, skips_time=self.skips_time, **{**shared, **settings})
+        ground = Ground.on(self.server, skips_time=self.skips_time, **{**shared, **settings})
+        self.others.append(ground)
+        return ground
 
     @property
     def _patience(self) -> timedelta:
@@ -99,7 +105,7 @@ class Ground:
     def keys(self) -> DedupeKeys:
         """The keys of this ground."""
         return DedupeKeys(
-            self.server,
+            self.client,
             organization=self.organization,
             project=self.project,
             key_secret=self.key_secret,
@@ -225,6 +231,7 @@ class Ground:
 
     async def replay(self) -> int:
         """Replay the histories of all jobs and of all keys they claimed; return how many those are."""
+        beside = sum([await other.replay() for other in self.others])
         jobs = [await job.fetch_history() for job in self.jobs]
         codec = self.client.data_converter.payload_codec
         keys: list[WorkflowHistory] = []
@@ -237,13 +244,15 @@ class Ground:
         known: dict[str, Any] = {"workflows": self.workflows, "client": self.client, "plugin": self.plugin}
         await replay(jobs, interceptors=self.interceptors, **known)
         await replay(keys, **known)
-        return len(jobs) + len(keys)
+        return len(jobs) + len(keys) + beside
 
     async def close(self) -> None:
         """End the jobs that are still open."""
         for job in self.jobs:
             if (await job.describe()).status == WorkflowExecutionStatus.RUNNING:
                 await job.terminate("the test is over")
+        for other in self.others:
+            await other.close()
 
 
 Grounds = Callable[..., Ground]

@@ -210,3 +210,15 @@ class Parents(_Script):
                 )
             )
         )
+
+
+@workflow.defn
+class Plain:
+    """Makes one deduplicated call, and lets it fail."""
+
+    @workflow.run
+    async def run(self, key: str) -> Any:
+        """See the class."""
+        return await dedupe.execute_activity(
+            "effect", key, deduplication_key=key, start_to_close_timeout=timedelta(seconds=5)
+        )

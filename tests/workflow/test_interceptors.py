@@ -1,6 +1,5 @@
 """Interceptors of the user's own: whatever they do to a deduplicated call, it never runs unprotected."""
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
@@ -9,40 +8,16 @@ import pytest
 from temporalio import activity, workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import (
-    Interceptor,
     StartActivityInput,
     UnsandboxedWorkflowRunner,
     Worker,
-    WorkflowInboundInterceptor,
-    WorkflowInterceptorClassInput,
     WorkflowOutboundInterceptor,
 )
 
 from dedupe.messages import CLAIM
 from tests.support.ground import Ground
 from tests.support.scripts import Call, returned
-
-Kind = Callable[[WorkflowOutboundInterceptor], WorkflowOutboundInterceptor]
-
-
-class Outbound(Interceptor):
-    """Puts one outbound interceptor into every workflow."""
-
-    def __init__(self, kind: Kind) -> None:
-        """Take its class."""
-        self._kind = kind
-
-    def workflow_interceptor_class(
-        self, input: WorkflowInterceptorClassInput
-    ) -> type[WorkflowInboundInterceptor]:
-        """See base class."""
-        kind = self._kind
-
-        class Inbound(WorkflowInboundInterceptor):
-            def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-                super().init(kind(outbound))
-
-        return Inbound
+from tests.workflow.interceptors import Kind, Outbound
 
 
 @activity.defn

@@ -153,7 +153,6 @@ async def test_an_order_is_charged_once_in_the_organization(shop: Shop) -> None:
     assert isinstance(first.receipt, ReceiptSent)
     assert shop.messages == 1
     assert await billing.scheduled() == []
-    await billing.close()
 
 
 async def test_a_receipt_that_cannot_be_sent_does_not_undo_the_sale(shop: Shop) -> None:

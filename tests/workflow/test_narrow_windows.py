@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +21,6 @@ from dedupe.decision import Executing, Settled
 from dedupe.ledger import glance, read
 from dedupe.messages import FORGET, SETTLE, Sighting
 from dedupe.outcome import Succeeded
-from tests.support.codecs import Bound
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers, signals, types
 from tests.support.scripts import Call, Ended, Script, returned
@@ -377,19 +375,6 @@ async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
         ends: list[Ended] = (await job.result())[0]
     assert sorted(str(end.error) for end in ends) == ["DeduplicationConflictError", "None"]
     assert len(real.effects.attempts) == 1
-
-
-async def test_a_codec_that_binds_payloads_to_their_workflow_works(
-    real_grounds: Grounds, real: Ground
-) -> None:
-    """What is told to a waiting call is encoded for its job, and what is read from a key for the key."""
-    converter = replace(real.server.data_converter, payload_codec=Bound())
-    ground = real_grounds(client_config={"data_converter": converter})
-    async with ground.worker():
-        assert await ground.call(Call()) == returned("argument")
-        assert await ground.call(Call()) == returned("argument")
-    assert len(ground.effects.attempts) == 1
-    await ground.assert_hit()
 
 
 async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:

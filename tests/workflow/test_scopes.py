@@ -38,7 +38,7 @@ async def test_a_job_key_is_not_shared_with_another_job(ground: Ground) -> None:
 async def test_a_project_key_is_not_shared_with_another_project(grounds: Grounds) -> None:
     """The same key in two projects of one organization is two keys, in project and job scope."""
     web = grounds()
-    shop = grounds(organization=web.organization, key_queue=web.key_queue, project="shop", serve=False)
+    shop = web.beside(project="shop", serve=False)
     async with web.worker(), shop.worker():
         for scope in (Scope.PROJECT, Scope.JOB):
             for project in (web, shop):
@@ -49,7 +49,7 @@ async def test_a_project_key_is_not_shared_with_another_project(grounds: Grounds
 async def test_an_organization_key_is_shared_by_its_projects(grounds: Grounds) -> None:
     """A key of organization scope is one key for all projects of the organization, and for no other."""
     web = grounds()
-    shop = grounds(organization=web.organization, key_queue=web.key_queue, project="shop", serve=False)
+    shop = web.beside(project="shop", serve=False)
     stranger = grounds()
     async with web.worker(), shop.worker(), stranger.worker():
         call = Call(scope=Scope.ORGANIZATION)

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe import KeyState
 from dedupe.messages import ATTACH
-from tests.support.codecs import Bound
+from tests.support.codecs import Bound, with_codec
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Ended, returned
 from tests.support.waiting import until
@@ -59,11 +58,10 @@ async def test_the_key_and_all_that_wait_are_taken_over(real: Ground, taken_over
 
 
 async def test_a_codec_that_binds_payloads_to_the_key_is_read(
-    real_grounds: Grounds, real: Ground, taken_over: list[str]
+    real_grounds: Grounds, taken_over: list[str]
 ) -> None:
     """Who waits is read in the name of the key."""
-    converter = replace(real.server.data_converter, payload_codec=Bound())
-    ground = real_grounds(client_config={"data_converter": converter})
+    ground = real_grounds(client_config=with_codec(Bound()))
     async with ground.worker():
         assert await lose_one_attempt(ground) == [returned("argument")] * 2
     assert sorted(taken_over) == sorted([ground.key_id(), *(job.id for job in ground.jobs)])

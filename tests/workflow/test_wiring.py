@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,43 +13,25 @@ import pytest
 from temporalio import activity, workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.client import WorkflowFailureError
-from temporalio.common import HeaderCodecBehavior, Priority
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.common import Priority
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
     ExecuteActivityInput,
     Interceptor,
-    StartActivityInput,
     UnsandboxedWorkflowRunner,
     Worker,
-    WorkflowInboundInterceptor,
-    WorkflowInterceptorClassInput,
-    WorkflowOutboundInterceptor,
 )
 
 import dedupe
 from dedupe import DedupePlugin
 from dedupe.errors import InvalidKeyspaceError
 from tests.support.ground import Ground, Grounds
-from tests.support.histories import scheduled, text_of, types
-from tests.support.scripts import Call, Script, returned
+from tests.support.histories import scheduled, types
+from tests.support.scripts import Call, Plain, Script, returned
 from tests.support.servers import with_plugins
-
-
-@workflow.defn
-class Plain:
-    """Makes one deduplicated call, and lets it fail."""
-
-    @workflow.run
-    async def run(self, key: str) -> Any:
-        """See the class."""
-        return await dedupe.execute_activity(
-            "effect", key, deduplication_key=key, start_to_close_timeout=timedelta(seconds=5)
-        )
+from tests.workflow.interceptors import ClientTracing, Tracing
 
 
 @workflow.defn
@@ -227,35 +209,10 @@ def test_a_wait_slice_that_nobody_can_wait_is_refused(wait_slice: timedelta) -> 
         DedupePlugin(organization="acme", project="web", wait_slice=wait_slice)
 
 
-class _Tracing(Interceptor):
-    """Sends a header with each activity, as tracing does."""
-
-    def workflow_interceptor_class(
-        self, input: WorkflowInterceptorClassInput
-    ) -> type[WorkflowInboundInterceptor] | None:
-        """See base class."""
-        return _TracingInbound
-
-
-class _TracingInbound(WorkflowInboundInterceptor):
-    def init(self, outbound: WorkflowOutboundInterceptor) -> None:
-        super().init(_TracingOutbound(outbound))
-
-
-class _TracingOutbound(WorkflowOutboundInterceptor):
-    def start_activity(self, input: StartActivityInput) -> "workflow.ActivityHandle[Any]":
-        input.headers = {**input.headers, "trace": Payload(data=workflow.info().workflow_id.encode())}
-        return self.next.start_activity(input)
-
-
-class _ClientTracing(ClientInterceptor, _Tracing):
-    """The same on the client, as tracing mostly is: it reaches the workers from there."""
-
-
 @pytest.mark.parametrize("on_client", [True, False], ids=["client", "worker"])
 async def test_headers_reach_the_real_activity(grounds: Grounds, *, on_client: bool) -> None:
     """What other interceptors send along, such as a trace, arrives at the activity that executes."""
-    ground = grounds(client_config={"interceptors": [_ClientTracing()]} if on_client else None)
+    ground = grounds(client_config={"interceptors": [ClientTracing()]} if on_client else None)
     heard: list[Mapping[str, Payload]] = []
 
     @activity.defn(name="effect-with-headers")
@@ -273,109 +230,11 @@ async def test_headers_reach_the_real_activity(grounds: Grounds, *, on_client: b
             return Inbound(next)
 
     async with ground.worker(
-        activities=[listen], interceptors=[*([] if on_client else [_Tracing()]), Listening()]
+        activities=[listen], interceptors=[*([] if on_client else [Tracing()]), Listening()]
     ):
         await ground.call(Call(activity="effect-with-headers"))
     traces = [headers["trace"].data.decode() if "trace" in headers else None for headers in heard]
     assert traces == [ground.jobs[0].id]
-
-
-class Scrambled(PayloadCodec):
-    """Makes payloads unreadable to whoever lacks it."""
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Scramble."""
-        return [
-            Payload(metadata={"encoding": b"binary/scrambled"}, data=_scramble(payload.SerializeToString()))
-            for payload in payloads
-        ]
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Put in order."""
-        return [
-            Payload.FromString(_scramble(payload.data))
-            if payload.metadata.get("encoding") == b"binary/scrambled"
-            else payload
-            for payload in payloads
-        ]
-
-
-def _scramble(data: bytes) -> bytes:
-    return bytes(byte ^ 0x5A for byte in data)
-
-
-@pytest.mark.parametrize("server", ["dev-server"], indirect=True)
-async def test_a_payload_codec_covers_all_that_travels(grounds: Grounds) -> None:
-    """With a codec nothing that is nested in claims, signals and records can be read without it."""
-    config: dict[str, Any] = {
-        "data_converter": DataConverter(
-            payload_converter_class=pydantic_data_converter.payload_converter_class,
-            payload_codec=Scrambled(),
-        ),
-        "header_codec_behavior": HeaderCodecBehavior.CODEC,
-    }
-    ground = grounds(client_config=config)
-    gate = ground.effects.close()
-    ground.effects.then(ApplicationError("hush-message", "hush-detail"))
-    async with ground.worker(interceptors=[_Tracing()]):
-        job = await ground.start_script([Call(argument="hush-argument", skip_failure=True)] * 2)
-        await ground.effects.seen(1)
-        await ground.claiming(2)
-        gate.set()
-        [[first, second]] = await job.result()
-        assert (first.failed, second.failed) == ("ApplicationError",) * 2
-        assert (await ground.call(Call(skip_failure=True))).reused
-        assert (await ground.call(Call(argument="hush-again"))).value == "hush-again"
-        assert (await ground.call(Call())).value == "hush-again"
-        history = await ground.key_workflow().fetch_history()
-        jobs = [await ground.history(number) for number in range(len(ground.jobs))]
-    for word in ("hush-argument", "hush-again", "hush-detail"):
-        assert word not in text_of(history)
-    for word in ("hush-argument", "hush-again", "hush-detail", "hush-message"):
-        assert not any(word in text_of(each) for each in jobs)
-    # Which is the failure's own, as the service has it of every activity.
-    assert "hush-message" in text_of(history)
-
-
-@pytest.mark.parametrize("server", ["dev-server"], indirect=True)
-async def test_a_key_secret_hides_the_key(grounds: Grounds, caplog: pytest.LogCaptureFixture) -> None:
-    """With key_secret no text of the key stands in any history, id, error, log or in the execution."""
-    ground = grounds(key_secret="secret")  # noqa: S106 - a test's secret
-    key = "ada.lovelace@example.com"
-    async with ground.worker(workflows=[Plain]):
-        await ground.call(Call(key=key))
-        assert await ground.call(Call(key=key, argument="other")) == returned("argument")
-        await ground.assert_hit()
-        conflict = await ground.call(Call(key=key, activity="other"))
-        assert conflict.type == "DeduplicationConflictError"
-        gate = ground.effects.close()
-        job = await ground.start_script([Call(key=f"{key}/2"), Call(key=f"{key}/2")])
-        await ground.effects.seen(2)
-        gate.set()
-        await job.result()
-        history = await ground.server.get_workflow_handle(ground.key_id(key)).fetch_history()
-    assert "lovelace" not in str(conflict)
-    assert "lovelace" not in ground.key_id(key)
-    assert "lovelace" not in str(ground.effects.attempts)
-    assert "lovelace" not in caplog.text
-    assert b"lovelace" not in b"".join(event.SerializeToString() for event in history.events)
-    job_history = await ground.history(1)
-    claims = b"".join(
-        event.SerializeToString()
-        for event in job_history.events
-        # The job's own input is the test's script, which holds the key.
-        if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED
-    )
-    assert b"lovelace" not in claims
-
-
-async def test_another_secret_makes_other_keys(real_grounds: Grounds) -> None:
-    """Under another secret the same key is another key."""
-    one = real_grounds(key_secret="one")  # noqa: S106
-    two = real_grounds(organization=one.organization, key_queue=one.key_queue, key_secret="two", serve=False)  # noqa: S106
-    async with one.worker(), two.worker():
-        assert await one.call(Call(argument="one")) == returned("one")
-        assert await two.call(Call(argument="two")) == returned("two")
 
 
 @dataclass
