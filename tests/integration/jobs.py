@@ -23,7 +23,6 @@ class FleetCall(BaseModel, frozen=True):
     activity: str = "effect"
     start_to_close: timedelta = timedelta(minutes=2)
     heartbeat: timedelta | None = timedelta(seconds=3)
-    retry_every: timedelta = timedelta(milliseconds=100)
 
 
 @workflow.defn
@@ -67,5 +66,5 @@ async def _make(call: FleetCall) -> Any:
         deduplication_key=call.key,
         start_to_close_timeout=call.start_to_close,
         heartbeat_timeout=call.heartbeat,
-        retry_policy=RetryPolicy(initial_interval=call.retry_every, backoff_coefficient=1),
+        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=1),
     )

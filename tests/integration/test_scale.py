@@ -8,18 +8,14 @@ from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
 
-from dedupe import DedupePlugin
-from tests.integration.effect_file import EffectFile, FileEffects, Gate, Moment, Task
+from tests.integration.effect_file import Moment, Task
 from tests.integration.fault_table import Row, Stopwatch, Table, expect_sound, tally
 from tests.integration.fleet import Fleet, answers_of, fleet
-from tests.integration.jobs import CallJob, CallsJob, FanJob, FleetCall
+from tests.integration.jobs import CallsJob, FanJob, FleetCall
 from tests.integration.lasting_server import lasting_server
 from tests.support.ends import stuck
-from tests.support.servers import POLL_OFTEN, binary
+from tests.support.servers import POLL_OFTEN
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(1_500)]
 
@@ -165,37 +161,3 @@ async def test_twenty_thousand_keys_held_by_one_worker(workers: Fleet, table: Ta
     expect_sound(row, keys=20_000)
     assert row.effects == 20_000
     assert full - settled < 15_000 * 2_000
-
-
-async def test_an_execution_may_last_for_days(tmp_path: Path) -> None:
-    """Callers wait for days, under time skipping, and their histories do not grow with it."""
-    async with await WorkflowEnvironment.start_time_skipping(
-        test_server_existing_path=binary("temporal-test-server"), data_converter=pydantic_data_converter
-    ) as environment:
-        plugin = DedupePlugin(organization="acme", project="web", wait_slice=timedelta(minutes=1))
-        effects = FileEffects(EffectFile(tmp_path / "effects.jsonl"), Gate(tmp_path / "gate"))
-        async with Worker(
-            environment.client,
-            task_queue="jobs",
-            workflows=[CallJob],
-            activities=[effects.effect],
-            plugins=[plugin],
-        ):
-            call = FleetCall(
-                key="k", task=Task(name="k", failures=10), retry_every=timedelta(hours=12), heartbeat=None
-            )
-            begun = await environment.get_current_time()
-            handles = [
-                await environment.client.start_workflow(CallJob.run, call, id=f"job-{n}", task_queue="jobs")
-                for n in range(3)
-            ]
-            answers = [await handle.result() for handle in handles]
-            # Not the server's own time: it leaps ahead once what is awaited has closed.
-            closed = (await handles[0].describe()).close_time
-            lengths = [len((await handle.fetch_history()).events) for handle in handles]
-
-    assert answers == [answers[0]] * 3
-    assert answers[0]["attempt"] == 11
-    assert closed is not None
-    assert timedelta(days=5) <= closed - begun < timedelta(days=10)
-    assert max(lengths) <= 15

@@ -114,3 +114,21 @@ async def test_a_failure_outlives_its_retries_with_a_ttl(skipping: Ground) -> No
     assert (failed.message, failed.reused) == ("never", False)
     assert (within.message, within.reused) == ("never", True)
     assert after == returned("after")
+
+
+async def test_an_execution_may_last_for_days(skipping_client: Client) -> None:
+    """Callers wait for days, and their histories do not grow with it."""
+    ground = Ground.on(skipping_client, skips_time=True, wait_slice=timedelta(minutes=1))
+    ground.effects.then(*(ApplicationError("not yet") for _ in range(10)))
+    async with ground.worker():
+        jobs = [await ground.start_script(Call(attempts=0, backoff=12 * HOUR)) for _ in range(3)]
+        ends = [await job.result() for job in jobs]
+        first = await jobs[0].describe()
+        lengths = [len((await ground.history(job)).events) for job in jobs]
+    assert ends == [[[returned("argument")]]] * 3
+    assert [attempt.attempt for attempt in ground.effects.attempts] == [*range(1, 12)]
+    # Not the server's own time: it leaps ahead once what is awaited has closed.
+    assert first.close_time is not None
+    assert timedelta(days=5) <= first.close_time - first.start_time < timedelta(days=10)
+    assert max(lengths) <= 15
+    await ground.replay()
