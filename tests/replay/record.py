@@ -11,25 +11,22 @@ import dataclasses
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.api.failure.v1 import Failure
-from temporalio.client import WorkflowHandle, WorkflowHistory
+from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError
 
-from dedupe.key_handle import KeyHandle
-from dedupe.messages import Attach, Question, Waiter
 from tests.support.faults import break_peeks
 from tests.support.ground import Ground
-from tests.support.histories import markers
+from tests.support.messages import join, told
 from tests.support.scripts import Call
 from tests.support.servers import ROLL_OVER_SOON, dev_server, time_skipping_server
-from tests.support.waiting import until
 
 HERE = Path(__file__).parent
 HISTORIES = HERE / "histories"
@@ -107,11 +104,7 @@ async def expired(ground: Ground) -> None:
 async def run_out(ground: Ground) -> None:
     """A key whose time is over, and that nobody has asked for since."""
     await ground.call(Call(ttl=SECOND))
-
-    async def over() -> bool:
-        return (await ground.key_workflow().describe()).close_time is not None
-
-    await until(over)
+    await ground.closed()
 
 
 async def joined_late(ground: Ground) -> None:
@@ -120,29 +113,8 @@ async def joined_late(ground: Ground) -> None:
     `joined_late_before` is what the version did that told each of them by itself.
     """
     await ground.call()
-    key = KeyHandle(client=ground.server, key_id=ground.key_id())
-    now = datetime.now(UTC)
-    question = Question(key_id="", key="", activity="effect", called_at=now)
-    await asyncio.gather(
-        *(
-            key.attach(
-                Attach(
-                    question=question,
-                    waiter=Waiter(workflow_id=f"nobody-{number}", run_id="", activity_id="1"),
-                    asked_at=now - HOUR,
-                ),
-                turn="",
-            )
-            for number in range(30)
-        )
-    )
-
-    async def told() -> bool:
-        description = await ground.key_workflow().describe()
-        history = await ground.key_workflow().fetch_history()
-        return len(markers(history)) > 1 and not description.raw_description.HasField("pending_workflow_task")
-
-    await until(told)
+    await join(ground, 30, ago=HOUR)
+    await told(ground)
 
 
 async def forgotten(ground: Ground) -> None:
@@ -183,14 +155,9 @@ async def caller_cancelled(ground: Ground) -> None:
     await job.signal("signal", "next")
     await ground.claiming(2)
     await job.signal("signal", "now")
-    await until(lambda: _done(job))
+    await ground.ended(1, job)
     gate.set()
     await job.result()
-
-
-async def _done(job: WorkflowHandle[Any, Any]) -> bool:
-    done: int = await job.query("done")
-    return done > 0
 
 
 async def refused(ground: Ground) -> None:
@@ -208,7 +175,7 @@ async def impatient(ground: Ground) -> None:
     )
     await ground.effects.seen(1)
     await job.signal("signal", "next")
-    await until(lambda: _done(job))
+    await ground.ended(1, job)
     gate.set()
     await job.result()
 
@@ -231,11 +198,7 @@ async def rolled_over(ground: Ground) -> None:
     first = (await ground.key_workflow().describe()).run_id
     gate.set()
     await job.result()
-
-    async def over() -> bool:
-        return (await ground.key_workflow().describe()).run_id != first
-
-    await until(over)
+    await ground.rolled_over(first)
     await ground.call(Call(skip_failure=True))
     await ground.call(Call(ttl=HOUR))
     ground.jobs.append(ground.server.get_workflow_handle(ground.key_id(), run_id=first))

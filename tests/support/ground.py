@@ -14,6 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, Worker
 
 from dedupe import DedupeKeys, DedupePlugin, KeyState, Scope
+from dedupe.key_handle import KeyHandle
 from dedupe.keys import Keyspace
 from dedupe.messages import CLAIM, PEEK
 from tests.support.effects import Effects
@@ -129,6 +130,10 @@ class Ground:
         """Return a handle of a key's workflow."""
         return self.server.get_workflow_handle(self.key_id(key))
 
+    def key_handle(self, key: str = "key") -> KeyHandle:
+        """Return what a claim has of a key."""
+        return KeyHandle(client=self.server, key_id=self.key_id(key))
+
     @asynccontextmanager
     async def worker(
         self,
@@ -228,6 +233,40 @@ class Ground:
             return (await self.scheduled(job)).count(CLAIM) >= claims
 
         await until(under_way, what=f"{claims} claims")
+
+    async def ended(self, calls: int, job: WorkflowHandle[Any, Any]) -> None:
+        """Wait until so many calls of a script have ended."""
+
+        async def are_done() -> bool:
+            done: int = await job.query(Script.done)
+            return done >= calls
+
+        await until(are_done, what=f"the end of {calls} calls")
+
+    async def reached(self, state: KeyState, key: str = "key") -> None:
+        """Wait until a key has come to this state."""
+
+        async def is_there() -> bool:
+            return await self.state(key) is state
+
+        await until(is_there, what=f"the state {state} of {key!r}")
+
+    async def closed(self, key: str = "key", *, run_id: str | None = None) -> None:
+        """Wait until a key's workflow has closed, or one run of it."""
+        handle = self.server.get_workflow_handle(self.key_id(key), run_id=run_id)
+
+        async def has_closed() -> bool:
+            return (await handle.describe()).close_time is not None
+
+        await until(has_closed, what=f"the end of {handle.id}")
+
+    async def rolled_over(self, run_id: str | None) -> None:
+        """Wait until the key's workflow has continued as new after this run."""
+
+        async def has_another() -> bool:
+            return (await self.key_workflow().describe()).run_id != run_id
+
+        await until(has_another, what="the roll-over")
 
     async def replay(self) -> int:
         """Replay the histories of all jobs and of all keys they claimed; return how many those are."""

@@ -18,7 +18,6 @@ import dedupe
 from dedupe.messages import CLAIM
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Parents, Script, returned
-from tests.support.waiting import until
 
 SECOND = timedelta(seconds=1)
 
@@ -103,18 +102,13 @@ async def test_cancelling_one_waiter_leaves_the_execution_to_the_other(cached_or
         await job.signal(Script.signal, "next")
         await ground.claiming(2)
         await job.signal(Script.signal, "now")
-        await until(lambda: _done(job, 1), what="the end of the cancelled call")
+        await ground.ended(1, job)
         gate.set()
         [[cancelled, other]] = await job.result()
     assert (cancelled.error, cancelled.type) == ("ActivityError", "CancelledError")
     assert cancelled.activity == "effect"
     assert other == returned("owner")
     assert len(ground.effects.attempts) == 1
-
-
-async def _done(job: WorkflowHandle[Any, Any], calls: int) -> bool:
-    done: int = await job.query(Script.done)
-    return done >= calls
 
 
 async def test_a_job_cancelled_while_its_call_executes_leaves_the_execution(ground: Ground) -> None:
@@ -173,7 +167,7 @@ async def test_schedule_to_close_bounds_the_wait_of_a_duplicate(ground: Ground) 
         )
         await ground.effects.seen(1)
         await job.signal(Script.signal, "next")
-        await until(lambda: _done(job, 2), what="the time-out of the waiting calls")
+        await ground.ended(2, job)
         gate.set()
         [[owner, impatient, skipping]] = await job.result()
     assert owner == returned("owner")
@@ -296,7 +290,7 @@ async def test_a_signal_reaches_a_job_that_waits(grounds: Grounds) -> None:
         job = await ground.start_script([Call(), Call(key="other", cancel_on="now")])
         await ground.effects.seen(1)
         await job.signal(Script.signal, "now")
-        await until(lambda: _done(job, 1), what="the cancelled call's end")
+        await ground.ended(1, job)
         gate.set()
         [[first, _]] = await job.result()
     assert first == returned("argument")

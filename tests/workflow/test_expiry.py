@@ -83,7 +83,7 @@ async def test_a_record_that_runs_out_while_it_is_told_reaches_all_who_waited(
         await real.signalled(2)
         gate.set()
         assert await job.result() == [[returned("first")] * 3]
-        await until(lambda: _is_closed(real))
+        await real.closed()
         assert await real.call(Call(argument="second")) == returned("second")
     assert real.effects.arguments == ["first", "second"]
 
@@ -104,10 +104,6 @@ async def test_a_call_that_joins_while_the_record_runs_out_is_answered(real: Gro
             [first, *others] = [await job.result() for job in jobs]
     assert others == [first] * 2
     assert len(real.effects.attempts) == 2
-
-
-async def _is_closed(ground: Ground) -> bool:
-    return (await ground.key_workflow().describe()).close_time is not None
 
 
 async def _has_expired(ground: Ground, key: str = "key") -> bool:

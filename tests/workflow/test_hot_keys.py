@@ -1,7 +1,7 @@
 """Many at once: a job of many hits, and a key that many join. No cost is their number times a payload."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +10,10 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 import dedupe
-from dedupe.key_handle import KeyHandle
-from dedupe.messages import ATTACH, RERUN, Attach, Question, Waiter
+from dedupe.messages import ATTACH, RERUN
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers, signals
+from tests.support.messages import join, told
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
 
@@ -92,28 +92,6 @@ async def _have_joined(ground: Ground, claims: int) -> bool:
     return signals(await ground.key_workflow().fetch_history()).count(ATTACH) >= claims
 
 
-async def _join(ground: Ground, number: int, *, ago: timedelta = timedelta(0), **question: object) -> None:
-    """Join the key as so many claims of jobs that are not there."""
-    key = KeyHandle(client=ground.server, key_id=ground.key_id())
-    now = datetime.now(UTC)
-    asked = Question.model_validate(
-        {"key_id": "", "key": "", "activity": "effect", "called_at": now, **question}
-    )
-    await asyncio.gather(
-        *(
-            key.attach(
-                Attach(
-                    question=asked,
-                    waiter=Waiter(workflow_id=f"nobody-{claim}", run_id="", activity_id="1"),
-                    asked_at=now - ago,
-                ),
-                turn="",
-            )
-            for claim in range(number)
-        )
-    )
-
-
 async def test_large_arguments_are_fingerprinted_once(real: Ground) -> None:
     """A task in which that takes two seconds is given up by the SDK, and so is every one that follows it."""
     gate = real.effects.close()
@@ -121,7 +99,7 @@ async def test_large_arguments_are_fingerprinted_once(real: Ground) -> None:
     async with real.worker():
         job = await real.start_script(Call(argument=large, on_mismatch="raise"))
         await real.effects.seen(1)
-        await _join(real, 150, fingerprint="another")
+        await join(real, 150, fingerprint="another")
         real.effects.gate = None
         gate.set()
         async with asyncio.timeout(30):
@@ -133,7 +111,7 @@ async def test_a_large_failure_is_encoded_once(real: Ground) -> None:
     real.effects.then(ApplicationError("no", "x" * 1_300_000, non_retryable=True))
     async with real.worker():
         assert (await real.call()).error == "ActivityError"
-        await _join(real, 600, skip_failure=True)
+        await join(real, 600, skip_failure=True)
         async with asyncio.timeout(30):
             assert await real.call() == returned("argument")
 
@@ -142,13 +120,7 @@ async def test_those_who_join_late_are_told_together(real: Ground) -> None:
     """Claims that join a settled key at once are told in batches, as those are that had waited for it."""
     async with real.worker():
         await real.call()
-    await _join(real, 300, ago=timedelta(hours=1))
-
-    async def told() -> bool:
-        description = await real.key_workflow().describe()
-        history = await real.key_workflow().fetch_history()
-        return len(markers(history)) > 1 and not description.raw_description.HasField("pending_workflow_task")
-
+    await join(real, 300, ago=timedelta(hours=1))
     async with real.worker():
-        await until(told)
+        await told(real)
     assert len(markers(await real.key_workflow().fetch_history())) == 1 + 3

@@ -155,15 +155,6 @@ async def short_lived() -> AsyncIterator[Client]:
         yield client
 
 
-async def rolled_over(ground: Ground, first_run: str) -> None:
-    """Wait until the key's workflow has continued as new."""
-
-    async def done() -> bool:
-        return (await ground.key_workflow().describe()).run_id != first_run
-
-    await until(done)
-
-
 async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
     short_lived: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +172,7 @@ async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
         gate.set()
         assert await job.result() == [[returned("argument")] * 3]
         first_run = executing.idempotency_key.removesuffix("-1")
-        await rolled_over(ground, first_run)
+        await ground.rolled_over(first_run)
         service = ground.server.workflow_service
         read_history = service.get_workflow_execution_history
 
@@ -220,7 +211,7 @@ async def test_a_failure_that_rolled_over_says_who_began_it_and_that_it_was_fina
             await ground.signalled(2 * attempts)
             gate.set()
             await job.result()
-            await rolled_over(ground, run or "")
+            await ground.rolled_over(run)
         record = await ground.keys.get("key")
         assert record is not None
         assert (record.generation, record.started_by) == (2, ground.jobs[-1].id)
@@ -248,7 +239,7 @@ async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, fai
         [[first, *_]] = await job.result()
         before = await until(lambda: _settled(ground))
         run = before.idempotency_key.removesuffix("-1")
-        await rolled_over(ground, run)
+        await ground.rolled_over(run)
         first_run = await ground.server.get_workflow_handle(ground.key_id(), run_id=run).fetch_history()
         pages = Pages()
         for event in first_run.events:
@@ -299,15 +290,11 @@ async def test_the_key_workflow_breaks_no_rule_of_the_sandbox(real_client: Clien
         assert ends == [returned("argument")] * 2
         assert await ground.keys.forget("key")
         await ground.call(Call(key="short", ttl=timedelta(seconds=1)))
-        await until(lambda: _is_gone(ground, "short"))
+        await ground.closed("short")
     for key in ("key", "short"):
         history = await ground.key_workflow(key).fetch_history()
         assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
         assert types(history)[-1] == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
-
-
-async def _is_gone(ground: Ground, key: str) -> bool:
-    return (await ground.key_workflow(key).describe()).close_time is not None
 
 
 async def test_an_id_taken_by_another_workflow_is_a_clear_error(ground: Ground) -> None:

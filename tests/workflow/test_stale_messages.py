@@ -1,7 +1,7 @@
 """Messages that come to a key too early, too late, or are meant for another life of it."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,20 +13,11 @@ import dedupe.settle
 from dedupe import KeyState
 from dedupe.decision import Record, Settled
 from dedupe.key_handle import KeyHandle
-from dedupe.messages import Attach, Forget, Plan, Question, Rerun, Waiter
+from dedupe.messages import Forget, Plan, Rerun, Waiter
 from tests.support.ground import Ground
+from tests.support.messages import join
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
-
-
-def of_another_activity(ground: Ground) -> Attach:
-    """Return the message of a claim that conflicts with the key's activity, and is told so at once."""
-    now = datetime.now(UTC)
-    return Attach(
-        question=Question(key_id=ground.key_id(), key="key", activity="other", called_at=now),
-        waiter=Waiter(workflow_id="nobody", run_id="", activity_id="1"),
-        asked_at=now,
-    )
 
 
 async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
@@ -48,15 +39,10 @@ async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
     async with real.worker():
         first = await real.start_script(Call())
         await real.effects.seen(1)
-        await KeyHandle(client=real.server, key_id=real.key_id()).attach(of_another_activity(real), turn="")
+        await join(real, 1, activity="other")  # a conflict, which is told at once
         await real.signalled(1)
         gate.set()
-
-        async def failed() -> bool:
-            record = await real.keys.get("key")
-            return record is not None and record.state is KeyState.FAILED
-
-        await until(failed, what="the failure")
+        await real.reached(KeyState.FAILED)
         again = await real.start_script(Call())
         await real.signalled(3)  # it asks for another execution, and waits for it
         released.set()
@@ -79,7 +65,7 @@ async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
         early = Rerun(
             generation=1, idempotency_key=record.idempotency_key, plan=Plan(task_queue=real.task_queue)
         )
-        key = KeyHandle(client=real.server, key_id=real.key_id())
+        key = real.key_handle()
         await key.rerun(early, Payload(), attempt=1)
         gate.set()
         assert (await first.result())[0][0].error == "ActivityError"
@@ -137,7 +123,7 @@ async def test_a_request_meant_for_another_life_is_not_taken_for_the_origin(real
             caller="too-late",
             plan=Plan(task_queue=real.task_queue, ttl=timedelta(hours=1)),
         )
-        await KeyHandle(client=real.server, key_id=real.key_id()).rerun(late, Payload(), attempt=1)
+        await real.key_handle().rerun(late, Payload(), attempt=1)
         assert await real.call(Call()) == returned("argument")
         record = await real.keys.get("key")
     assert record is not None
@@ -159,7 +145,7 @@ async def test_an_early_request_to_execute_again_is_not_taken_for_the_origin(rea
             caller="too-early",
             plan=Plan(task_queue=real.task_queue),
         )
-        await KeyHandle(client=real.server, key_id=real.key_id()).rerun(early, Payload(), attempt=7)
+        await real.key_handle().rerun(early, Payload(), attempt=7)
         gate.set()
         await real.jobs[0].result()
         assert await real.call(Call()) == returned("argument")
@@ -182,7 +168,7 @@ async def test_a_late_request_to_execute_again_is_not_taken_for_the_origin(real:
             caller="too-late",
             plan=Plan(task_queue=real.task_queue, ttl=timedelta(hours=1)),
         )
-        await KeyHandle(client=real.server, key_id=real.key_id()).rerun(late, Payload(), attempt=7)
+        await real.key_handle().rerun(late, Payload(), attempt=7)
         record = await real.keys.get("key")
     assert record is not None
     assert record.started_by == real.jobs[1].id
@@ -198,7 +184,7 @@ async def test_forgetting_one_life_of_a_key_spares_the_next(
     async with real.worker():
         await real.call(Call())
         read = KeyHandle.read
-        before = await KeyHandle(client=real.server, key_id=real.key_id()).read()
+        before = await real.key_handle().read()
         blind = True
 
         async def read_late(handle: KeyHandle, **options: Any) -> Record:
@@ -215,7 +201,7 @@ async def test_forgetting_one_life_of_a_key_spares_the_next(
         monkeypatch.setattr(KeyHandle, "forget", forget)
         first_run = (await real.key_workflow().describe()).run_id
         forgetting = asyncio.create_task(real.keys.forget("key", force=True))
-        await until(lambda: _closed(real, first_run))
+        await real.closed(run_id=first_run)
         assert await real.call(Call()) == returned("argument")
         resent = len(sent) + 1
 
@@ -234,7 +220,7 @@ async def test_forgetting_by_force_reaches_a_key_that_executes_again_meanwhile(r
     real.effects.then(ApplicationError("no", non_retryable=True))
     async with real.worker():
         await real.call(Call())
-        key = KeyHandle(client=real.server, key_id=real.key_id())
+        key = real.key_handle()
         seen = await key.read()
         assert isinstance(seen, Settled)
         real.effects.close()
@@ -244,8 +230,3 @@ async def test_forgetting_by_force_reaches_a_key_that_executes_again_meanwhile(r
         await key.forget(Forget(force=True, life=seen.execution.life))
         assert await waiting.result() == [[returned("argument")]]
     assert real.effects.generations == [1, 2, 1]
-
-
-async def _closed(ground: Ground, run_id: str) -> bool:
-    handle = ground.server.get_workflow_handle(ground.key_id(), run_id=run_id)
-    return (await handle.describe()).close_time is not None

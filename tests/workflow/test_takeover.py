@@ -17,7 +17,6 @@ from dedupe.messages import ATTACH
 from tests.support.codecs import Bound, with_codec
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Ended, returned
-from tests.support.waiting import until
 
 _LOST_ONCE = Call(start_to_close_timeout=timedelta(seconds=1), attempts=2)
 """With a gate that is closed for its first attempt only."""
@@ -73,7 +72,7 @@ async def test_those_who_have_their_answer_are_left_alone(real: Ground, taken_ov
     async with real.worker():
         answered = await real.start_script(Call(), Call(after=timedelta(minutes=1)))
         await real.effects.seen(1)
-        await until(lambda: _failed(real))
+        await real.reached(KeyState.FAILED)
         await real.key_workflow().signal(ATTACH, "junk")
         real.effects.close()
         job = await real.start_script(_LOST_ONCE)
@@ -82,11 +81,6 @@ async def test_those_who_have_their_answer_are_left_alone(real: Ground, taken_ov
         assert await job.result() == [[returned("argument")]]
     assert answered.id not in taken_over
     assert sorted(taken_over) == sorted([real.key_id(), job.id])
-
-
-async def _failed(ground: Ground) -> bool:
-    record = await ground.keys.get("key")
-    return record is not None and record.state is KeyState.FAILED
 
 
 async def test_an_activity_that_blocks_is_taken_over(real: Ground, taken_over: list[str]) -> None:
