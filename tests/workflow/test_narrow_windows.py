@@ -10,20 +10,15 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import AsyncActivityHandle
-from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Worker
+from temporalio.service import RPCError
 
 import dedupe.settle
-from dedupe import DedupePlugin, KeyState
+from dedupe import KeyState
 from dedupe.claim import Claim, Claims
-from dedupe.decision import Executing, Settled
-from dedupe.ledger import glance, read
 from dedupe.messages import FORGET, SETTLE, Sighting
-from dedupe.outcome import Succeeded
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers, signals, types
-from tests.support.scripts import Call, Ended, Script, returned
+from tests.support.scripts import Call, Ended, returned
 from tests.support.waiting import until
 
 
@@ -94,89 +89,6 @@ async def test_a_cancel_beside_a_completion_is_told_and_keeps_the_idempotency_ke
         assert after.idempotency_key == record.idempotency_key
         await (await left_open_activity(real)).complete("again")
         assert await again.result() == [[returned("again")]]
-
-
-async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real: Ground) -> None:
-    """Of a key with a long history the idempotency key of the last execution is kept, not of one before."""
-    real.effects.then(ApplicationError("no", non_retryable=True), ApplicationError("no", non_retryable=True))
-    async with real.worker():
-        for _ in range(2):
-            await real.call(Call())
-        gate = real.effects.close()
-        job = await real.start_script(Call())
-        await real.effects.seen(3)
-        for _ in range(130):
-            await real.key_workflow().signal("of no interest")
-        await real.key_workflow().terminate()
-        gate.set()
-        await job.cancel()
-        assert await real.call(Call()) == returned("argument")
-    assert real.effects.idempotency_keys[3] == real.effects.idempotency_keys[2]
-    assert len(set(real.effects.idempotency_keys)) == 3
-
-
-async def test_a_key_that_begins_anew_between_two_pages_is_read_anew(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The ends of a long history are those of one run, though the key be forgotten between the reads."""
-    real.effects.then(*[ApplicationError("old", type="Refused", non_retryable=True)] * 3)
-    async with real.worker():
-        for _ in range(4):
-            await real.call()
-        service = real.server.workflow_service
-        read_last = service.get_workflow_execution_history_reverse
-
-        async def begin_anew_first(*arguments: Any, **options: Any) -> Any:
-            monkeypatch.undo()
-            assert await real.keys.forget("key")
-            assert await real.call(Call(argument="new")) == returned("new")
-            return await read_last(*arguments, **options)
-
-        monkeypatch.setattr(service, "get_workflow_execution_history_reverse", begin_anew_first)
-        record = await glance(real.server, real.key_id())
-    assert isinstance(record, Settled)
-    assert isinstance(record.outcome, Succeeded)
-    assert record.outcome.result.data == b'"new"'
-
-
-async def test_a_key_that_many_wait_for_is_read_at_its_ends(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a key executes its long history is not read through, however often; once it is settled, it is
-    where the end may be anywhere.
-    """
-    service = real.server.workflow_service
-    fetch = service.get_workflow_execution_history
-    events = 0
-
-    async def fetch_a_page(request: Any, **options: Any) -> Any:
-        nonlocal events
-        response = await fetch(request, **options)
-        events += len(response.history.events)
-        return response
-
-    async def wait_for_it() -> None:
-        for _ in range(130):
-            await real.key_workflow().signal("of no interest")
-
-    gate = real.effects.close()
-    async with real.worker():
-        job = await real.start_script(Call())
-        await real.effects.seen(1)
-        await wait_for_it()
-        monkeypatch.setattr(service, "get_workflow_execution_history", fetch_a_page)
-        executing = await read(real.server, real.key_id())
-        assert 0 < events < 130
-        gate.set()
-        assert await job.result() == [[returned("argument")]]
-        await wait_for_it()
-        settled = await read(real.server, real.key_id())
-    assert isinstance(executing, Executing)
-    assert isinstance(settled, Settled)
-    assert settled.execution == executing.execution
-    record = await real.keys.get("key")
-    assert record is not None
-    assert settled.settled_at == record.settled_at
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["forget", "force"])
@@ -338,28 +250,6 @@ async def test_a_late_claim_keeps_no_idempotency_key_of_a_life_before(
     assert first == second != third
 
 
-async def test_a_key_that_was_reset_is_read_when_its_base_run_is_gone(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A key's workflow that was reset names the run before in its history, of which the service knows nothing
-    any more after the retention; its record is still there.
-    """
-    real.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
-
-    async def refuse(*arguments: Any, **options: Any) -> Any:
-        del arguments, options
-        raise RPCError("no such run", RPCStatusCode.NOT_FOUND, b"")
-
-    async with real.worker():
-        await real.call()
-        for _ in range(130):
-            await real.key_workflow().signal("of no interest")
-        monkeypatch.setattr(real.server.workflow_service, "get_workflow_execution_history_reverse", refuse)
-        assert isinstance(await read(real.server, real.key_id()), Settled)
-        assert isinstance(await glance(real.server, real.key_id()), Settled)
-        assert await real.keys.forget("key")
-
-
 async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
     """Of two activities that race for one new key, the loser fails at once, before the other ends."""
     gate = real.effects.close()
@@ -375,35 +265,3 @@ async def test_a_conflict_is_told_while_the_key_executes(real: Ground) -> None:
         ends: list[Ended] = (await job.result())[0]
     assert sorted(str(end.error) for end in ends) == ["DeduplicationConflictError", "None"]
     assert len(real.effects.attempts) == 1
-
-
-async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:
-    """Each may have a plugin of its own; one that starts when all others have stopped has a new server."""
-
-    def worker(task_queue: str) -> Worker:
-        return Worker(
-            real.server,
-            task_queue=task_queue,
-            workflows=[Script],
-            activities=[real.effects.effect],
-            plugins=[DedupePlugin(organization=real.organization, project="web", task_queue=real.key_queue)],
-        )
-
-    async with worker("first"):
-        async with worker(real.task_queue):
-            assert await real.call(Call(key="a")) == returned("argument")
-        first = worker(real.task_queue)
-        async with first:
-            assert await real.call(Call(key="b")) == returned("argument")
-    async with worker(real.task_queue):
-        assert await real.call(Call(key="c")) == returned("argument")
-
-
-def test_a_worker_with_the_plugin_of_another_project_is_refused(real: Ground) -> None:
-    """A worker whose client has one project's plugin does not silently go without its own."""
-    other = DedupePlugin(organization=real.organization, project="other")
-    with (
-        pytest.warns(UserWarning, match="same plugin type"),
-        pytest.raises(ValueError, match="different DedupePlugins"),
-    ):
-        Worker(real.client, task_queue="any", workflows=[Script], plugins=[other])

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from temporalio.client import Client
@@ -12,10 +13,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 import dedupe.plugin
-from dedupe import DedupePlugin
+from dedupe import DedupePlugin, KeyState
 from dedupe.key_server import serving
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Script, returned
+from tests.support.servers import with_plugins
 
 _Run = Callable[[Worker], Awaitable[None]]
 
@@ -128,3 +130,63 @@ async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Ground
         with suppress(asyncio.CancelledError):
             await serving
     assert len(ground.effects.attempts) == 1
+
+
+async def test_a_key_that_nobody_serves_waits_for_a_server(real_client: Client) -> None:
+    """With serve=False and nobody else serving, calls wait; a server that comes later carries them out."""
+    ground = Ground.on(real_client, skips_time=False, serve=False)
+    async with ground.worker():
+        job = await ground.start_script(Call())
+        await ground.claiming(1)
+        await ground.reached(KeyState.EXECUTING)
+        assert ground.effects.attempts == []
+        plugin = DedupePlugin(
+            organization=ground.organization, project=ground.project, task_queue=ground.key_queue
+        )
+        async with Worker(
+            with_plugins(real_client, plugin),
+            task_queue=f"idle-{uuid4()}",
+            activities=[ground.effects.effect],
+        ):
+            assert await job.result() == [[returned("argument")]]
+    await ground.replay()
+
+
+async def test_workers_of_one_client_share_one_key_server(real: Ground) -> None:
+    """Several workers of one client run one embedded worker, which serves until the last has drained."""
+    async with asyncio.timeout(60), real.worker():
+        async with real.worker(task_queue=f"second-{uuid4()}"):
+            assert await real.call(Call(argument="first")) == returned("first")
+        assert await real.call(Call(argument="second", key="second")) == returned("second")
+
+
+async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:
+    """Each may have a plugin of its own; one that starts when all others have stopped has a new server."""
+
+    def worker(task_queue: str) -> Worker:
+        return Worker(
+            real.server,
+            task_queue=task_queue,
+            workflows=[Script],
+            activities=[real.effects.effect],
+            plugins=[DedupePlugin(organization=real.organization, project="web", task_queue=real.key_queue)],
+        )
+
+    async with worker("first"):
+        async with worker(real.task_queue):
+            assert await real.call(Call(key="a")) == returned("argument")
+        first = worker(real.task_queue)
+        async with first:
+            assert await real.call(Call(key="b")) == returned("argument")
+    async with worker(real.task_queue):
+        assert await real.call(Call(key="c")) == returned("argument")
+
+
+def test_a_worker_with_the_plugin_of_another_project_is_refused(real: Ground) -> None:
+    """A worker whose client has one project's plugin does not silently go without its own."""
+    other = DedupePlugin(organization=real.organization, project="other")
+    with (
+        pytest.warns(UserWarning, match="same plugin type"),
+        pytest.raises(ValueError, match="different DedupePlugins"),
+    ):
+        Worker(real.client, task_queue="any", workflows=[Script], plugins=[other])

@@ -1,0 +1,121 @@
+"""Long histories of keys are read at their two ends, whatever is between and whatever happens meanwhile."""
+
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from dedupe.decision import Executing, Settled
+from dedupe.ledger import glance, read
+from dedupe.outcome import Succeeded
+from tests.support.ground import Ground
+from tests.support.scripts import Call, returned
+
+_LONG = 130
+"""Events, which are more than the pages at both ends hold."""
+
+
+async def lengthen(ground: Ground) -> None:
+    """Make a key's history long, with signals that mean nothing to it."""
+    for _ in range(_LONG):
+        await ground.key_workflow().signal("of no interest")
+
+
+async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real: Ground) -> None:
+    """Of a key with a long history the idempotency key of the last execution is kept, not of one before."""
+    real.effects.then(ApplicationError("no", non_retryable=True), ApplicationError("no", non_retryable=True))
+    async with real.worker():
+        for _ in range(2):
+            await real.call(Call())
+        gate = real.effects.close()
+        job = await real.start_script(Call())
+        await real.effects.seen(3)
+        await lengthen(real)
+        await real.key_workflow().terminate()
+        gate.set()
+        await job.cancel()
+        assert await real.call(Call()) == returned("argument")
+    assert real.effects.idempotency_keys[3] == real.effects.idempotency_keys[2]
+    assert len(set(real.effects.idempotency_keys)) == 3
+
+
+async def test_a_key_that_begins_anew_between_two_pages_is_read_anew(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ends of a long history are those of one run, though the key be forgotten between the reads."""
+    real.effects.then(*[ApplicationError("old", type="Refused", non_retryable=True)] * 3)
+    async with real.worker():
+        for _ in range(4):
+            await real.call()
+        service = real.server.workflow_service
+        read_last = service.get_workflow_execution_history_reverse
+
+        async def begin_anew_first(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            assert await real.keys.forget("key")
+            assert await real.call(Call(argument="new")) == returned("new")
+            return await read_last(*arguments, **options)
+
+        monkeypatch.setattr(service, "get_workflow_execution_history_reverse", begin_anew_first)
+        record = await glance(real.server, real.key_id())
+    assert isinstance(record, Settled)
+    assert isinstance(record.outcome, Succeeded)
+    assert record.outcome.result.data == b'"new"'
+
+
+async def test_a_key_that_many_wait_for_is_read_at_its_ends(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a key executes its long history is not read through, however often; once it is settled, it is
+    where the end may be anywhere.
+    """
+    service = real.server.workflow_service
+    fetch = service.get_workflow_execution_history
+    events = 0
+
+    async def fetch_a_page(request: Any, **options: Any) -> Any:
+        nonlocal events
+        response = await fetch(request, **options)
+        events += len(response.history.events)
+        return response
+
+    gate = real.effects.close()
+    async with real.worker():
+        job = await real.start_script(Call())
+        await real.effects.seen(1)
+        await lengthen(real)
+        monkeypatch.setattr(service, "get_workflow_execution_history", fetch_a_page)
+        executing = await read(real.server, real.key_id())
+        assert 0 < events < _LONG
+        gate.set()
+        assert await job.result() == [[returned("argument")]]
+        await lengthen(real)
+        settled = await read(real.server, real.key_id())
+    assert isinstance(executing, Executing)
+    assert isinstance(settled, Settled)
+    assert settled.execution == executing.execution
+    record = await real.keys.get("key")
+    assert record is not None
+    assert settled.settled_at == record.settled_at
+
+
+async def test_a_key_that_was_reset_is_read_when_its_base_run_is_gone(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key's workflow that was reset names the run before in its history, of which the service knows nothing
+    any more after the retention; its record is still there.
+    """
+    real.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
+
+    async def refuse(*arguments: Any, **options: Any) -> Any:
+        del arguments, options
+        raise RPCError("no such run", RPCStatusCode.NOT_FOUND, b"")
+
+    async with real.worker():
+        await real.call()
+        await lengthen(real)
+        monkeypatch.setattr(real.server.workflow_service, "get_workflow_execution_history_reverse", refuse)
+        assert isinstance(await read(real.server, real.key_id()), Settled)
+        assert isinstance(await glance(real.server, real.key_id()), Settled)
+        assert await real.keys.forget("key")
