@@ -9,7 +9,8 @@ from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from dedupe import DedupePlugin
-from tests.replay.record import BOTH, DIVERGED, HISTORIES, REAL, SHORT, load
+from tests.replay.corpus import DIVERGED, HISTORIES, load
+from tests.replay.shapes import BOTH, REAL, SHORT
 from tests.support.scripts import OtherScript, Script
 
 RECORDED = sorted(HISTORIES.glob("*.json"))

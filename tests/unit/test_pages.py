@@ -12,7 +12,7 @@ from temporalio.api.history.v1 import HistoryEvent
 
 from dedupe.messages import KEY_WORKFLOW
 from dedupe.pages import Pages, failure_of, is_cancellation, time_of
-from tests.replay.record import HISTORIES, load
+from tests.replay.corpus import HISTORIES, load
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
