@@ -35,72 +35,8 @@ async def skipping_client() -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def _played_on(ground: Ground) -> AsyncGenerator[Ground]:
-    """Lend a ground to a test; at its end, all that happened there must replay."""
-    try:
-        yield ground
-    finally:
-        await ground.close()
-    await ground.replay()
-
-
-@pytest.fixture
-async def real(real_client: Client) -> AsyncIterator[Ground]:
-    """A ground on the real server."""
-    async with _played_on(Ground.on(real_client, skips_time=False)) as ground:
-        yield ground
-
-
-@pytest.fixture
-async def skipping(skipping_client: Client) -> AsyncIterator[Ground]:
-    """A ground on the server that skips time."""
-    async with _played_on(Ground.on(skipping_client, skips_time=True)) as ground:
-        yield ground
-
-
-@pytest.fixture(params=["time-skipping", "dev-server"])
-def server(request: pytest.FixtureRequest) -> tuple[Client, bool]:
-    """Each of the two servers, and whether it skips time."""
-    if request.param == "time-skipping":
-        return request.getfixturevalue("skipping_client"), True
-    return request.getfixturevalue("real_client"), False
-
-
-@pytest.fixture
-async def ground(server: tuple[Client, bool]) -> AsyncIterator[Ground]:
-    """A ground on each of the two servers."""
-    client, skips_time = server
-    async with _played_on(Ground.on(client, skips_time=skips_time)) as ground:
-        yield ground
-
-
-@pytest.fixture(params=[100, 0], ids=["cached", "uncached"])
-async def cached_or_not(server: tuple[Client, bool], request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    """A ground on each of the two servers, with workflows kept in memory, and without."""
-    client, skips_time = server
-    async with _played_on(
-        Ground.on(client, skips_time=skips_time, max_cached_workflows=request.param)
-    ) as ground:
-        yield ground
-
-
-@pytest.fixture
-async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Grounds]:
-    """Make grounds with settings of one's own, on each of the two servers."""
-    client, skips_time = server
-    async with _making(client, skips_time=skips_time) as make:
-        yield make
-
-
-@pytest.fixture
-async def real_grounds(real_client: Client) -> AsyncIterator[Grounds]:
-    """Make grounds with settings of one's own, on the real server."""
-    async with _making(real_client, skips_time=False) as make:
-        yield make
-
-
-@asynccontextmanager
 async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Grounds]:
+    """Lend grounds to a test; at its end, all that happened there must replay."""
     made: list[Ground] = []
 
     def make(**settings: Any) -> Ground:
@@ -114,3 +50,51 @@ async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Grounds
             await ground.close()
     for ground in made:
         await ground.replay()
+
+
+@pytest.fixture
+async def real_grounds(real_client: Client) -> AsyncIterator[Grounds]:
+    """Make grounds with settings of one's own, on the real server."""
+    async with _making(real_client, skips_time=False) as make:
+        yield make
+
+
+@pytest.fixture
+def real(real_grounds: Grounds) -> Ground:
+    """A ground on the real server."""
+    return real_grounds()
+
+
+@pytest.fixture
+async def skipping(skipping_client: Client) -> AsyncIterator[Ground]:
+    """A ground on the server that skips time."""
+    async with _making(skipping_client, skips_time=True) as make:
+        yield make()
+
+
+@pytest.fixture(params=["time-skipping", "dev-server"])
+def server(request: pytest.FixtureRequest) -> tuple[Client, bool]:
+    """Each of the two servers, and whether it skips time."""
+    if request.param == "time-skipping":
+        return request.getfixturevalue("skipping_client"), True
+    return request.getfixturevalue("real_client"), False
+
+
+@pytest.fixture
+async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Grounds]:
+    """Make grounds with settings of one's own, on each of the two servers."""
+    client, skips_time = server
+    async with _making(client, skips_time=skips_time) as make:
+        yield make
+
+
+@pytest.fixture
+def ground(grounds: Grounds) -> Ground:
+    """A ground on each of the two servers."""
+    return grounds()
+
+
+@pytest.fixture(params=[100, 0], ids=["cached", "uncached"])
+def cached_or_not(grounds: Grounds, request: pytest.FixtureRequest) -> Ground:
+    """A ground on each of the two servers, with workflows kept in memory, and without."""
+    return grounds(max_cached_workflows=request.param)
