@@ -27,8 +27,8 @@ async def real_client() -> AsyncIterator[Client]:
 async def skipping_client() -> AsyncIterator[Client]:
     """A client of a server that skips time.
 
-    One for each module: it stops skipping for good once an activity was cancelled while an attempt of it ran.
-    That is so without deduplication too.
+    One for each module: the server stops skipping for good once an activity is cancelled while an attempt of
+    it runs, deduplicated or not.
     """
     async with time_skipping_server() as client:
         yield client

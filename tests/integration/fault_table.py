@@ -129,7 +129,7 @@ async def tally(
     faults: int,
     recoveries: Sequence[float] = (),
 ) -> Row:
-    """Hold what calls got, by key, against what the service recorded and what the activities wrote down."""
+    """Compare what calls got, by key, with what the service recorded, and count what activities wrote."""
     executions = successes = duplicates = lost = 0
     for key, given in answers.items():
         record = await workers.keys.get(key)

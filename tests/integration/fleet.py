@@ -118,9 +118,9 @@ class Fleet:
         await until(all_have, within=within, every=every, what=f"the waiting of {number} claims for {key!r}")
 
     async def inside(self, call: FleetCall, *, waiting: int) -> Process:
-        """Return the worker that is paused inside the call's effect, when `waiting` others wait for it.
+        """Return the worker that is paused inside the call's effect, once `waiting` other calls wait for it.
 
-        The key's workflow knows of them then: no workflow task of it is open.
+        The key's workflow has seen them all by then: none of its tasks is open.
         """
 
         async def paused() -> bool:

@@ -77,7 +77,7 @@ class Process:
     async def drain(self, *, within: timedelta = LONG) -> bool:
         """Ask it to end with SIGTERM; return whether it had drained when it ended.
 
-        Its exit code is no witness: the SDK's threads may abort the interpreter while it shuts down.
+        Its exit code says nothing: the SDK's threads may abort the interpreter while it shuts down.
         """
         self._popen.send_signal(signal.SIGTERM)
 

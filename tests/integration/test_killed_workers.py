@@ -62,7 +62,7 @@ async def test_a_worker_killed_inside_the_effect(
 async def test_nobody_waits_for_the_process_that_was_killed(workers: Fleet, table: Table) -> None:
     """The next attempt takes the tasks of the key, and of the jobs that wait, away from the dead process.
 
-    With the SDK's own sticky time-out of ten seconds, and a wait slice in which no claim looks for itself.
+    With the SDK's own sticky time-out of ten seconds, and a wait slice so long that no claim looks by itself.
     """
     await workers.start("--sticky=10", "--wait-slice=60")
     call = FleetCall(key="k", task=Task(name="k", pause="before the effect"))

@@ -71,7 +71,7 @@ async def test_one_charge_per_key_wherever_a_process_ends(
 @pytest.mark.torture
 @pytest.mark.timeout(600)
 async def test_recovery_from_an_end_at_each_point(running_server: str, tmp_path: Path, table: Table) -> None:
-    """One point after the other: how long the calls take, to which the end of a process added."""
+    """Workers die at one point after the other; the table shows how long the calls took each time."""
     async with (
         provider(tmp_path, "--delay=0.2") as url,
         fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,

@@ -122,7 +122,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def crashes(effects: Path) -> list[AbstractContextManager[object]]:
-    """Return patches that end the process at the point that a key is named after, once an effect file."""
+    """Return patches that end the process at the point a key is named after, once for each effect file."""
 
     def reached(point: str, about: str) -> None:
         if point in about and _is_first(effects.with_suffix(f".{point}")):

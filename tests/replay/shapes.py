@@ -90,7 +90,7 @@ async def run_out(ground: Ground) -> None:
 async def joined_late(ground: Ground) -> None:
     """Claims that join a settled key, several in one task.
 
-    `joined_late_before` is what the version did that told each of them by itself.
+    `joined_late_before` was recorded by a version that told each of them by itself.
     """
     await ground.call()
     await join(ground, 30, ago=HOUR)

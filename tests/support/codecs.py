@@ -53,7 +53,7 @@ class EncryptionCodec(PayloadCodec):
 
 
 class Bound(PayloadCodec, WithSerializationContext):
-    """Writes beside each payload whose it is, and takes no other where it knows whose it has to be.
+    """Marks each payload with the workflow that it belongs to, and refuses to read those of another.
 
     As codecs do that have a data key for each workflow.
     """

@@ -113,7 +113,7 @@ class Ground:
         )
 
     async def state(self, key: str = "key") -> KeyState | None:
-        """Return where a key stands, and None of one that nothing is known of."""
+        """Return the state of a key; None where nothing is recorded."""
         record = await self.keys.get(key)
         return None if record is None else record.state
 
@@ -131,7 +131,7 @@ class Ground:
         return self.server.get_workflow_handle(self.key_id(key))
 
     def key_handle(self, key: str = "key") -> KeyHandle:
-        """Return what a claim has of a key."""
+        """Return the handle through which claims reach a key."""
         return KeyHandle(client=self.server, key_id=self.key_id(key))
 
     @asynccontextmanager

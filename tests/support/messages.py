@@ -1,4 +1,4 @@
-"""Messages to a key, as claims of jobs send them that are not there."""
+"""Messages to a key from claims that nobody waits for."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from tests.support.waiting import until
 
 
 async def join(ground: Ground, claims: int, *, ago: timedelta = timedelta(0), **question: object) -> None:
-    """Join the key as so many claims that were made some time ago."""
+    """Join the key as so many claims, made some time ago."""
     key = ground.key_handle()
     now = datetime.now(UTC)
     asked = Question.model_validate(

@@ -47,7 +47,7 @@ def unreadable(times: int) -> tuple[list[int], Callable[..., Awaitable[Record]]]
 
 
 async def test_a_young_claim_comes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At first another attempt, maybe of a worker with the right codec, is to look."""
+    """The first attempts leave it to later ones, which may be another worker's with the right codec."""
     tried, read = unreadable(1)
     monkeypatch.setattr(KeyHandle, "read", read)
     with pytest.raises(ValueError, match="is away"):

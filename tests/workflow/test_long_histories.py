@@ -23,7 +23,7 @@ async def lengthen(ground: Ground) -> None:
 
 
 async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real: Ground) -> None:
-    """Of a key with a long history the idempotency key of the last execution is kept, not of one before."""
+    """Where a key with a long history is terminated, the next execution has the last idempotency key."""
     real.effects.then(ApplicationError("no", non_retryable=True), ApplicationError("no", non_retryable=True))
     async with real.worker():
         for _ in range(2):
@@ -43,7 +43,7 @@ async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real
 async def test_a_key_that_begins_anew_between_two_pages_is_read_anew(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ends of a long history are those of one run, though the key be forgotten between the reads."""
+    """The two ends of a history belong to one run, even where the key is forgotten between the two reads."""
     real.effects.then(*[ApplicationError("old", type="Refused", non_retryable=True)] * 3)
     async with real.worker():
         for _ in range(4):
@@ -67,7 +67,7 @@ async def test_a_key_that_begins_anew_between_two_pages_is_read_anew(
 async def test_a_key_that_many_wait_for_is_read_at_its_ends(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a key executes its long history is not read through, however often; once it is settled, it is
+    """While a key executes, only the ends of its long history are read. Once it is settled, all of it is,
     where the end may be anywhere.
     """
     service = real.server.workflow_service
@@ -103,8 +103,8 @@ async def test_a_key_that_many_wait_for_is_read_at_its_ends(
 async def test_a_key_that_was_reset_is_read_when_its_base_run_is_gone(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key's workflow that was reset names the run before in its history, of which the service knows nothing
-    any more after the retention; its record is still there.
+    """The history of a workflow that was reset names a run that the service may have deleted since; the
+    record is read all the same.
     """
     real.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
 

@@ -1,4 +1,4 @@
-"""Two things that happen at once, or an answer that nobody expects: each thought of, and baited."""
+"""Two things at once, or an answer that comes late: races that each test brings about on purpose."""
 
 import asyncio
 from collections.abc import Sequence
@@ -121,8 +121,8 @@ async def has_come(ground: Ground, signal: str) -> bool:
 async def test_a_claim_that_comes_back_before_the_run_has_closed_is_told_again(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that is dropped by force tells its callers to claim again; one that does, and had joined the same
-    execution before, is not left to its wait slice.
+    """A key dropped by force tells its callers to claim again. A claim that comes back while the old run
+    still closes is told so once more, and does not wait for its wait slice to pass.
     """
     tell = dedupe.settle._tell
 
@@ -148,8 +148,8 @@ async def test_a_claim_that_comes_back_before_the_run_has_closed_is_told_again(
 async def test_a_claim_told_too_late_to_claim_again_has_timed_out(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a key is dropped so late that a waiting call has no time left to claim it again, the call times
-    out, and nobody hears of claims.
+    """A call that is told to claim again, but has no time left for it, times out as its activity would; the
+    error says nothing of claims.
     """
     monkeypatch.setattr(dedupe.settle, "_RECLAIM_DELAY", timedelta(minutes=1))
     real.effects.close()
@@ -162,8 +162,8 @@ async def test_a_claim_told_too_late_to_claim_again_has_timed_out(
 
 
 async def test_a_late_answer_reaches_no_other_call_of_the_same_activity_id(real: Ground) -> None:
-    """A job may name its activities, and use a name again after a time-out; the answer that then comes is one
-    key's, and nothing else's.
+    """A job may use an activity id again after a time-out: the late answer to the first call is not taken for
+    that of the next.
     """
     gate = real.effects.close()
     async with real.worker(activities=[left_open]):

@@ -31,9 +31,7 @@ async def short_lived() -> AsyncIterator[Client]:
 async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
     short_lived: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that continues as new between the service's look at which one is current, and its history's end,
-    is not the record's end.
-    """
+    """Where a key's workflow continues as new while it is read, the reader goes on to the next run."""
     ground = Ground.on(short_lived, skips_time=False)
     gate = ground.effects.close()
     async with ground.worker():
@@ -70,8 +68,8 @@ async def test_a_key_that_rolls_over_while_it_is_read_is_read_anew(
 async def test_a_failure_that_rolled_over_says_who_began_it_and_that_it_was_final(
     short_lived: Client,
 ) -> None:
-    """Of a key that was executed again and continued as new, the last call counts. Where an operator ends it,
-    the failure that its activity called final lends the next execution no idempotency key.
+    """A failure that rolled over names the last call that began it, and is still final: after an operator has
+    ended the key, the next execution has an idempotency key of its own.
     """
     ground = Ground.on(short_lived, skips_time=False)
     ground.effects.then(*[ApplicationError("no", non_retryable=True)] * 2)
@@ -138,6 +136,6 @@ async def test_a_record_that_rolls_over_stays_intact(short_lived: Client, *, fai
 
 
 async def _settled(ground: Ground) -> KeyRecord | None:
-    """Return the key's record, unless its workflow takes no notice yet of what it has told."""
+    """Return the key's record once its workflow has noticed the end."""
     record = await ground.keys.get("key")
     return record if record is not None and record.settled_at is not None else None

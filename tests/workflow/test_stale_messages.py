@@ -23,8 +23,8 @@ from tests.support.waiting import until
 async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reply to some other claim may take long. The key knows of its failure meanwhile, as its readers do;
-    so it takes their request to execute again.
+    """While a reply to another claim is held up, the key already counts its failure, as its readers do, and
+    takes a request to execute again.
     """
     tell = dedupe.settle._tell
     released = asyncio.Event()
@@ -54,7 +54,7 @@ async def test_a_failure_counts_while_an_earlier_reply_is_held_up(
 async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
     real: Ground,
 ) -> None:
-    """Should the key have dropped it, the claim that relies on it is told so, asks again, and is answered."""
+    """A claim whose request the key has dropped is told so, asks again, and is answered."""
     real.effects.then(ApplicationError("no", non_retryable=True))
     gate = real.effects.close()
     async with real.worker():
@@ -76,7 +76,9 @@ async def test_a_request_to_execute_again_that_came_to_nothing_is_made_anew(
 async def test_an_answer_told_twice_reaches_no_later_call_of_the_same_activity_id(
     real: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where one of many cannot be told, all are told again; one of them may have called again by then."""
+    """If one claim cannot be told, all are told again. A job that has made another call by then, under the
+    same activity id, does not take the old answer for it.
+    """
     tell = dedupe.settle._tell
     has_called_again, is_told_again = asyncio.Event(), asyncio.Event()
     refused: list[Waiter] = []

@@ -1,4 +1,4 @@
-"""What the attempt after a lost one takes over from a process that may be dead: no more than a courtesy."""
+"""The attempt after a lost one takes tasks away from a process that may be dead; if it cannot, no harm."""
 
 import asyncio
 import threading
@@ -59,7 +59,7 @@ async def test_the_key_and_all_that_wait_are_taken_over(real: Ground, taken_over
 async def test_a_codec_that_binds_payloads_to_the_key_is_read(
     real_grounds: Grounds, taken_over: list[str]
 ) -> None:
-    """Who waits is read in the name of the key."""
+    """A codec that binds payloads to their workflow reads who waits as the key's workflow would."""
     ground = real_grounds(client_config=with_codec(Bound()))
     async with ground.worker():
         assert await lose_one_attempt(ground) == [returned("argument")] * 2
@@ -84,7 +84,7 @@ async def test_those_who_have_their_answer_are_left_alone(real: Ground, taken_ov
 
 
 async def test_an_activity_that_blocks_is_taken_over(real: Ground, taken_over: list[str]) -> None:
-    """Activities in threads have no client of their own."""
+    """Activities in threads, which have no client of their own, are taken over too."""
     woken = threading.Event()
 
     @activity.defn

@@ -97,7 +97,7 @@ async def test_two_workers_with_a_plugin_each_execute_again_once(
 def test_one_plugin_serves_one_event_loop_after_the_other(
     skipping_client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As where a plugin is a module's, and each test has a loop of its own."""
+    """As where a plugin is made once in a module, and each test has an event loop of its own."""
     address = skipping_client.service_client.config.target_host
     plugin = DedupePlugin(organization=f"org-{uuid4()}", project="web", task_queue=f"keys-{uuid4()}")
 

@@ -1,4 +1,4 @@
-"""The plugin on clients and workers; what travels with a call, and what must not."""
+"""The plugin on clients and workers, and what travels with a call."""
 
 import gc
 import logging

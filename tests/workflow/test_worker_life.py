@@ -109,7 +109,7 @@ def test_settings_that_no_worker_can_have_are_refused(settings: dict[str, Any]) 
 
 
 async def test_a_key_server_that_has_ended_is_not_given_to_the_next_worker(real: Ground) -> None:
-    """A worker that starts while others of a key server that failed still drain has another one."""
+    """A worker that starts while the workers of a failed key server still drain gets a new key server."""
     settings: dict[str, Any] = {"task_queue": real.key_queue, "max_cached_keys": 10, "activities": []}
     async with serving(real.client, **settings) as failed:
         await failed.stop()
@@ -160,8 +160,8 @@ async def test_workers_of_one_client_share_one_key_server(real: Ground) -> None:
         assert await real.call(Call(argument="second", key="second")) == returned("second")
 
 
-async def test_workers_of_one_client_share_the_server_of_keys(real: Ground) -> None:
-    """Each may have a plugin of its own; one that starts when all others have stopped has a new server."""
+async def test_workers_with_a_plugin_each_share_one_key_server(real: Ground) -> None:
+    """They do if their client is the same; one that starts when all others have stopped has a new one."""
 
     def worker(task_queue: str) -> Worker:
         return Worker(
