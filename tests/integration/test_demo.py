@@ -15,8 +15,8 @@ import pytest
 from activities.worker_settings import StartupError
 from examples import dev_server
 from examples.deliveries import moments, read
+from tests.integration.processes import ROOT
 
-ROOT = Path(__file__).parents[2]
 SIGN_UPS = ROOT / "examples" / "signups.jsonl"
 ENDS_WITHIN = 90
 

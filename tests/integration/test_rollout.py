@@ -16,6 +16,7 @@ from tests.integration.effect_file import Moment, Task
 from tests.integration.fault_table import expect_sound, tally
 from tests.integration.fleet import Fleet, answers_of, fleet
 from tests.integration.jobs import FleetCall
+from tests.integration.processes import ROOT
 from tests.support.ends import stuck
 from tests.support.waiting import until
 
@@ -44,11 +45,10 @@ async def test_the_version_before_side_by_side(running_server: str, tmp_path: Pa
 
 
 async def _git(*arguments: str) -> str:
-    sources = Path(__file__).parents[2]
-    if not (sources / ".git").exists():
+    if not (ROOT / ".git").exists():
         pytest.skip("these sources have no history")
     process = await asyncio.create_subprocess_exec(
-        "git", *arguments, cwd=sources, stdout=asyncio.subprocess.PIPE
+        "git", *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode == 0

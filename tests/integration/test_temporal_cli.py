@@ -5,19 +5,17 @@ import json
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer
 
 from dedupe import DedupePlugin
 from dedupe.messages import CLAIM, PEEK
 from tests.integration.effect_file import Moment
 from tests.integration.fleet import ORGANIZATION, Fleet, answers_of, fleet
 from tests.integration.jobs import CallJob
+from tests.support.histories import replay
 from tests.support.servers import binary
 
 
@@ -65,7 +63,12 @@ async def test_three_jobs_started_at_once_by_the_cli(workers: Fleet) -> None:
     assert [_commands(history) for history in histories] == [[PEEK, CLAIM]] * 3
     assert _commands(await fourth.fetch_history()) == [PEEK]
     key = await workers.client.get_workflow_handle(workers.key_id("k")).fetch_history()
-    await _replay(workers, [*histories, await fourth.fetch_history(), key])
+    await replay(
+        [*histories, await fourth.fetch_history(), key],
+        workflows=[CallJob],
+        client=workers.client,
+        plugin=DedupePlugin(organization=ORGANIZATION, project=workers.project),
+    )
 
 
 def _commands(history: WorkflowHistory) -> list[str]:
@@ -87,14 +90,3 @@ def _commands(history: WorkflowHistory) -> list[str]:
             case _:
                 pass
     return names
-
-
-async def _replay(workers: Fleet, histories: list[Any]) -> None:
-    """Replay jobs and the key's workflow in this process; raises where one diverges."""
-    replayer = Replayer(
-        workflows=[CallJob],
-        plugins=[DedupePlugin(organization=ORGANIZATION, project=workers.project)],
-        data_converter=pydantic_data_converter,
-    )
-    for history in histories:
-        await replayer.replay_workflow(history)

@@ -21,11 +21,11 @@ from temporalio.worker import Worker
 import worker as worker_command
 from activities.worker_settings import Settings, load_settings
 from tests.fakes.resend_server import API_KEY, ResendServer
+from tests.integration.processes import ROOT
 from worker import main
 from workflows.onboarding import Onboarded, OnboardingJob
 from workflows.user import User
 
-ROOT = Path(__file__).parents[2]
 ENDS_WITHIN = 30
 
 
