@@ -197,8 +197,9 @@ def _hit(client: Client) -> Part:
 
     async def hit() -> None:
         peek = decode(Peek, message)
-        record = await KeyHandle(client=client, key_id=peek.question.key_id).glance()
-        if decode_answer(peeks.leave(peek, record, run_id="run").payload) != _RESULT:
+        key = KeyHandle(client=client, key_id=peek.question.key_id)
+        left = await peeks.peek(peek, key, run_id="run", skips_time=False)
+        if decode_answer(left.payload) != _RESULT:
             error = "this is no hit"
             raise RuntimeError(error)
 

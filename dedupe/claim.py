@@ -53,6 +53,8 @@ class Claim:
     asked_at: datetime
     """Server time at which the claim was first scheduled."""
     attempt: int
+    elapsed: timedelta
+    """From the first attempt to this one."""
     slice: timedelta
     """How long an attempt may take."""
 
@@ -74,8 +76,14 @@ class Claim:
             ),
             asked_at=info.scheduled_time,
             attempt=info.attempt,
+            elapsed=info.current_attempt_scheduled_time - info.scheduled_time,
             slice=info.start_to_close_timeout or _LOOK_AGAIN,
         )
+
+    @property
+    def early_returns(self) -> int:
+        """How many attempts, about, ended before their slice was over: mostly since they were told to."""
+        return max(self.attempt - 1 - self.elapsed // self.slice, 0)
 
     async def read(self) -> Record:
         """Return the key's record.
@@ -159,9 +167,8 @@ class Claims:
         match record:
             case Unknown(idempotency_key=idempotency_key):
                 return await self._start(claim, idempotency_key=idempotency_key)
-            case Executing(execution=execution, is_to_end=is_to_end):
-                turn = f"{execution.turn}/{claim.attempt}" if is_to_end else execution.turn
-                return await self._attach(claim, turn=turn)
+            case Executing(execution=execution):
+                return await self._attach(claim, turn=execution.turn)
             case Settled(execution=execution):
                 rerun = Rerun(
                     generation=execution.generation,
@@ -172,7 +179,7 @@ class Claims:
                 if not _taken(await claim.key.rerun(rerun, claim.arguments, attempt=claim.attempt), claim):
                     return False
                 following = replace(execution, generation=execution.generation + 1)
-                return await self._attach(claim, turn=f"{following.turn}/{claim.attempt}")
+                return await self._attach(claim, turn=following.turn)
             case _ as never:
                 assert_never(never)
 
@@ -186,11 +193,11 @@ class Claims:
         start = claim.start(idempotency_key=idempotency_key)
         if await start_key(claim, start, task_queue=self.task_queue, reuse=reuse):
             return True
-        return await self._attach(claim, turn=f"at start/{claim.attempt}")
+        return await self._attach(claim, turn="at start")
 
     async def _attach(self, claim: Claim, *, turn: str) -> bool:
         attach = Attach(question=claim.question.within_key(), waiter=claim.waiter, asked_at=claim.asked_at)
-        return _taken(await claim.key.attach(attach, turn=turn), claim)
+        return _taken(await claim.key.attach(attach, turn=f"{turn}/{claim.early_returns}"), claim)
 
 
 async def start_key(

@@ -47,8 +47,6 @@ class Executing:
     """The activity is on its way."""
 
     execution: ExecutionRecord
-    is_to_end: bool = False
-    """Whether somebody asked for its end: those who wait for it may have been told to claim again."""
 
 
 @dataclass(frozen=True, kw_only=True)

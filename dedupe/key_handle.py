@@ -17,7 +17,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.decision import Record
-from dedupe.ledger import glance, read
+from dedupe.ledger import read
 from dedupe.messages import (
     ATTACH,
     FORGET,
@@ -53,10 +53,6 @@ class KeyHandle:
     async def read(self, *, with_fingerprint: bool = False) -> Record:
         """Return what is recorded under the key."""
         return await read(self.client, self.key_id, with_fingerprint=with_fingerprint)
-
-    async def glance(self, *, with_fingerprint: bool = False) -> Record:
-        """Return what is probably recorded; see `ledger.glance`."""
-        return await glance(self.client, self.key_id, with_fingerprint=with_fingerprint)
 
     async def start(
         self,

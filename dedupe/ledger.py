@@ -8,14 +8,15 @@ moment at which the key's workflow itself knows of it; so reader and workflow ju
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import RawValue
 from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
@@ -37,20 +38,14 @@ _LAST_PAGE = 100
 async def read(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
     """Return what is recorded under a key; see `Ledger`.
 
-    Takes three round trips at the most for a key that is executing, though thousands wait for it.
+    Mostly one round trip, and three at the most, though thousands wait for the key: `_enough`.
     """
     pages = await _current(_enough, client, key_id)
-    return await _record(client, key_id, pages, with_fingerprint=with_fingerprint)
-
-
-async def glance(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
-    """Return what is probably recorded under a key, in two round trips at the most, mostly one.
-
-    An answer is an answer. But a key with a long history, since thousands wait for it or it failed again and
-    again, is taken for executing if the ends of its history do not say more.
-    """
-    pages = await _current(_ends, client, key_id)
-    return await _record(client, key_id, pages, with_fingerprint=with_fingerprint)
+    if pages is None:
+        return Unknown()
+    if with_fingerprint and not pages.knows_arguments:
+        pages = await _current(_whole, client, key_id) or pages
+    return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +111,8 @@ class Ledger:
             )
         if pages.closed_by is None and pages.has_expired:
             return Unknown()
+        if pages.closed_by is None and pages.pending is not None:
+            return await self._record_of_pending(pages.pending)
         if pages.closed_by is None and pages.scheduled is not None:
             return await self._record_of(pages.scheduled, ttl=None)
         if pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED and pages.scheduled is None:
@@ -161,12 +158,27 @@ class Ledger:
         if rollover is None:
             if self.with_fingerprint:
                 execution = replace(execution, fingerprint=fingerprint(unpack(content)))
-            return Executing(execution=execution, is_to_end=self.pages.is_to_end)
+            return Executing(execution=execution)
         return Settled(
             execution=replace(execution, fingerprint=rollover.fingerprint, started_at=rollover.started_at),
             outcome=rolled_over(rollover, content),
             settled_at=rollover.settled_at,
             expires_at=rollover.expires_at,
+        )
+
+    async def _record_of_pending(self, pending: PendingActivityInfo) -> Record:
+        if self.pages.scheduled is not None and self.pages.knows_arguments:
+            return await self._record_of(self.pages.scheduled, ttl=None)
+        generation, idempotency_key = parse_activity_id(pending.activity_id)
+        return Executing(
+            execution=ExecutionRecord(
+                life=self.pages.first_run_id,
+                activity=pending.activity_type.name,
+                generation=generation,
+                idempotency_key=idempotency_key,
+                fingerprint=None,
+                started_at=pending.scheduled_time.ToDatetime(tzinfo=UTC),
+            )
         )
 
     async def _record_of(self, scheduled: HistoryEvent, *, ttl: timedelta | None) -> Record:
@@ -182,12 +194,12 @@ class Ledger:
             started_at=pages.scheduled_at,
         )
         if pages.ended is None or is_cancellation(pages.ended):
-            return Executing(execution=execution, is_to_end=pages.is_to_end)
+            return Executing(execution=execution)
         outcome = await self._outcome(pages.ended, scheduled)
         settled_at = pages.noticed_at
         if settled_at is None:
             if isinstance(outcome, Failed):
-                return Executing(execution=execution, is_to_end=pages.is_to_end)
+                return Executing(execution=execution)
             settled_at = time_of(pages.ended)
         return Settled(
             execution=execution,
@@ -239,12 +251,6 @@ def _execution_in(scheduled: HistoryEvent) -> tuple[int, str]:
     return parse_activity_id(scheduled.activity_task_scheduled_event_attributes.activity_id)
 
 
-async def _record(client: Client, key_id: str, pages: Pages | None, *, with_fingerprint: bool) -> Record:
-    if pages is None:
-        return Unknown()
-    return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
-
-
 async def _whole(client: Client, key_id: str) -> Pages:
     pages = Pages()
     async for event in client.get_workflow_handle(key_id).fetch_history_events():
@@ -252,21 +258,37 @@ async def _whole(client: Client, key_id: str) -> Pages:
     return pages
 
 
-async def _ends(client: Client, key_id: str) -> Pages:
-    """Return the pages of a short history, or those at both ends of a long one."""
+async def _enough(client: Client, key_id: str) -> Pages:
+    """Return the pages that tell what is recorded: all of a short history, and of a long one both ends.
+
+    Where many wait for an execution both ends are about them. So the service is asked first whether one is on
+    its way; that takes as long whoever waits.
+    """
     pages = Pages()
     history = client.get_workflow_handle(key_id).fetch_history_events(page_size=_FIRST_PAGE)
     await history.fetch_next_page()
     for event in history.current_page or ():
         pages.apply(event)
-    if history.next_page_token and pages.scheduled is None:
-        return await _whole(client, key_id)
-    if history.next_page_token:
-        last = await _last_events(client, key_id, run_id=pages.run_id)
-        pages.apply_last(last)
-        if not last or pages.closed_by is not None:  # the next run may hold the key by now
-            return await _whole(client, key_id)
-    return pages
+    if not history.next_page_token:
+        return pages
+    if not pages.has_succeeded:
+        pages.pending = await _pending(client, key_id, run_id=pages.run_id)
+        if pages.pending is not None:
+            return pages
+    last = await _last_events(client, key_id, run_id=pages.run_id)
+    pages.apply_last(last)
+    # A run that is closed may have been followed by another.
+    if last and pages.ended is not None and pages.closed_by is None:
+        return pages
+    return await _whole(client, key_id)
+
+
+async def _pending(client: Client, key_id: str, *, run_id: str) -> PendingActivityInfo | None:
+    """Return the real activity, if it is scheduled or runs: the only one that a key's workflow has."""
+    description = await client.get_workflow_handle(key_id, run_id=run_id).describe()
+    if description.status is not WorkflowExecutionStatus.RUNNING:
+        return None
+    return next(iter(description.raw_description.pending_activities), None)
 
 
 async def _last_events(client: Client, key_id: str, *, run_id: str) -> list[HistoryEvent]:
@@ -285,18 +307,6 @@ async def _last_events(client: Client, key_id: str, *, run_id: str) -> list[Hist
             return []
         raise
     return list(reversed(response.history.events))
-
-
-async def _enough(client: Client, key_id: str) -> Pages:
-    """Return the pages at both ends, if they are sure to hold the last execution; all of them otherwise."""
-    pages = await _ends(client, key_id)
-    if pages.is_whole or pages.scheduled is None or pages.ended is not None:
-        return pages
-    description = await client.get_workflow_handle(key_id, run_id=pages.run_id).describe()
-    executing = pages.scheduled.activity_task_scheduled_event_attributes.activity_id
-    if any(each.activity_id == executing for each in description.raw_description.pending_activities):
-        return pages
-    return await _whole(client, key_id)
 
 
 async def _current(

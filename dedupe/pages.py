@@ -12,8 +12,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflow.v1 import PendingActivityInfo
 
-from dedupe.messages import FORGET, RERUN
+from dedupe.messages import RERUN
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -33,7 +34,7 @@ class Pages:
 
     last_id: int = 0
     is_whole: bool = True
-    """Whether no event is missing between those that were read."""
+    """Whether no event is missing among those that were read, up to the last."""
     workflow_type: str = ""
     run_id: str = ""
     first_run_id: str = ""
@@ -55,8 +56,23 @@ class Pages:
     """When the last workflow task started."""
     has_expired: bool = False
     """Whether the timer of the record has fired, though the key's workflow may not have come to it yet."""
-    is_to_end: bool = False
-    """Whether somebody asked for the end of the run since the last schedule, which then may be near."""
+    pending: PendingActivityInfo | None = None
+    """The real activity, where the service was asked, and said, that it executes."""
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether an execution is known to have succeeded, after which none follows."""
+        return (
+            self.ended is not None and self.ended.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
+        )
+
+    @property
+    def knows_arguments(self) -> bool:
+        """Whether the arguments of the last execution were among what was read."""
+        if self.pending is None or self.scheduled is None:
+            return self.pending is None
+        scheduled = self.scheduled.activity_task_scheduled_event_attributes
+        return scheduled.activity_id == self.pending.activity_id
 
     def apply(self, event: HistoryEvent) -> None:
         """Read the next event."""
@@ -77,7 +93,7 @@ class Pages:
                     self.apply(event)
             return
         self.is_whole = False
-        if self.ended is not None and self.ended.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+        if not self.has_succeeded:
             self.ended = self.noticed_at = None
         succeeded, noticed_at = self.ended, self.noticed_at
         for event in events:
@@ -103,7 +119,7 @@ def _read_schedule(pages: Pages, event: HistoryEvent) -> None:
     pages.scheduled = event
     pages.scheduled_at = pages.task_started_at or time_of(event)
     pages.ended = pages.noticed_at = None
-    pages.is_to_end = pages.has_expired = False
+    pages.has_expired = False
 
 
 def _read_end(pages: Pages, event: HistoryEvent) -> None:
@@ -124,18 +140,11 @@ def _read_signal(pages: Pages, event: HistoryEvent) -> None:
     signal = event.workflow_execution_signaled_event_attributes
     if signal.signal_name == RERUN and (pages.scheduled is None or pages.noticed_at is not None):
         pages.reruns.append(Request(payloads=list(signal.input.payloads), settled=pages.scheduled))
-    elif signal.signal_name == FORGET:
-        pages.is_to_end = True
 
 
 def _read_timer(pages: Pages, event: HistoryEvent) -> None:
     del event
     pages.has_expired = True
-
-
-def _read_cancel(pages: Pages, event: HistoryEvent) -> None:
-    del event
-    pages.is_to_end = True
 
 
 def _read_close(pages: Pages, event: HistoryEvent) -> None:
@@ -153,7 +162,6 @@ _READERS: dict[EventType.ValueType, Callable[[Pages, HistoryEvent], None]] = {
     EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED: _read_task_start,
     EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED: _read_task_completion,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED: _read_signal,
-    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED: _read_cancel,
     EventType.EVENT_TYPE_TIMER_FIRED: _read_timer,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED: _read_close,
     EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED: _read_close,

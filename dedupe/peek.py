@@ -12,8 +12,10 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 
 from dedupe.decision import Execute, Executing, Record, Refuse, Unknown, Wait, decide
+from dedupe.key_handle import KeyHandle
 from dedupe.messages import Peek, Question, Sighting, encode
 from dedupe.outcome import Answer
+from dedupe.timeskipping import unless_expired
 
 _EVER = datetime.max.replace(tzinfo=UTC)
 _LARGEST_ANSWER = 32 * 1024
@@ -31,6 +33,13 @@ class Peeks:
         """Begin with nothing left."""
         self._left: dict[str, tuple[int, int]] = {}
         """By run id, the last ones last: which of the job's tasks it is, and the bytes left in it so far."""
+
+    async def peek(self, peek: Peek, key: KeyHandle, *, run_id: str, skips_time: bool) -> RawValue:
+        """Look at a key for a job, and return what that leaves: an `Answer` or a `Sighting`."""
+        record = await key.read(with_fingerprint=peek.question.fingerprint is not None)
+        if skips_time:
+            record = unless_expired(record, now=peek.question.called_at)
+        return self.leave(peek, record, run_id=run_id)
 
     def leave(self, peek: Peek, record: Record, *, run_id: str) -> RawValue:
         """Return what a peek of a job leaves that found `record`: an `Answer` or a `Sighting`."""

@@ -35,7 +35,7 @@ from dedupe.messages import CLAIM, PEEK, ClaimInput, Peek, decode
 from dedupe.peek import Peeks
 from dedupe.preparation import LONGEST_TIME, is_name
 from dedupe.takeover import TakeoverInterceptor
-from dedupe.timeskipping import claim_with_time_skipped, is_time_skipping, unless_expired
+from dedupe.timeskipping import claim_with_time_skipped, is_time_skipping
 
 DEFAULT_TASK_QUEUE = "dedupe"
 DEFAULT_WAIT_SLICE = timedelta(minutes=1)
@@ -228,12 +228,9 @@ class _JobActivities:
     @activity.defn(name=PEEK)
     async def peek(self, message: RawValue) -> RawValue:
         peek = decode(Peek, message.payload)
-        asked = peek.question
-        key = KeyHandle(client=activity.client(), key_id=asked.key_id)
-        record = await key.glance(with_fingerprint=asked.fingerprint is not None)
-        if self.skips_time:
-            record = unless_expired(record, now=asked.called_at)
-        return self._peeks.leave(peek, record, run_id=activity.info().workflow_run_id or "")
+        key = KeyHandle(client=activity.client(), key_id=peek.question.key_id)
+        run_id = activity.info().workflow_run_id or ""
+        return await self._peeks.peek(peek, key, run_id=run_id, skips_time=self.skips_time)
 
     @activity.defn(name=CLAIM)
     async def claim(self, message: RawValue, arguments: RawValue) -> RawValue:

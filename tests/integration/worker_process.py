@@ -28,6 +28,7 @@ from activities.payments import ChargeReceipt, StripeTransport
 from dedupe import DedupePlugin, settle
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import Waiter
+from dedupe.peek import Peeks
 from tests.fakes.stripe_server import API_KEY
 from tests.integration import wire
 from tests.integration.effect_file import EffectFile, FileEffects, Gate
@@ -139,8 +140,8 @@ def crashes(effects: Path) -> list[AbstractContextManager[object]]:
 
         return wrapped
 
-    def of_key(key: KeyHandle, *_: object) -> str:
-        return key.key_id
+    def of_key(*arguments: object) -> str:
+        return next(each.key_id for each in arguments if isinstance(each, KeyHandle))
 
     def of_waiter(_: Client, waiter: Waiter, *_rest: object) -> str:
         return waiter.workflow_id
@@ -157,9 +158,7 @@ def crashes(effects: Path) -> list[AbstractContextManager[object]]:
         return await charge(payments, order)
 
     return [
-        patch.object(
-            KeyHandle, "glance", around(KeyHandle.glance, "before-the-peek", "after-the-peek", of_key)
-        ),
+        patch.object(Peeks, "peek", around(Peeks.peek, "before-the-peek", "after-the-peek", of_key)),
         patch.object(
             KeyHandle,
             "start",

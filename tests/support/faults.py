@@ -8,6 +8,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 import dedupe.settle
 from dedupe.key_handle import KeyHandle
+from dedupe.messages import Peek
+from dedupe.peek import Peeks
 
 
 def lose_pushes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
@@ -27,10 +29,10 @@ def break_peeks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Let every peek fail; return what counts them."""
     broken: list[str] = []
 
-    async def glance(handle: KeyHandle, **options: Any) -> Any:
-        del options
-        broken.append(handle.key_id)
+    async def fail(peeks: Peeks, peek: Peek, key: KeyHandle, **options: Any) -> Any:
+        del peeks, peek, options
+        broken.append(key.key_id)
         raise RPCError("the service cannot be read", RPCStatusCode.UNAVAILABLE, b"")
 
-    monkeypatch.setattr(KeyHandle, "glance", glance)
+    monkeypatch.setattr(Peeks, "peek", fail)
     return lambda: len(broken)

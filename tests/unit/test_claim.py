@@ -1,4 +1,4 @@
-"""A claim's own look at the record, where that cannot be decoded."""
+"""A claim's own look at the record, where that cannot be decoded; and what it knows of its attempts."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from dedupe.messages import Plan, Question, Waiter
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def claim(*, attempt: int) -> Claim:
+def claim(*, attempt: int, elapsed: timedelta = timedelta(0)) -> Claim:
     """Return a claim that looks again at once."""
     return Claim(
         key=KeyHandle(client=cast("Client", object()), key_id="id"),
@@ -27,6 +27,7 @@ def claim(*, attempt: int) -> Claim:
         waiter=Waiter(workflow_id="job", run_id="run", activity_id="1"),
         asked_at=NOW,
         attempt=attempt,
+        elapsed=elapsed,
         slice=timedelta(milliseconds=10),
     )
 
@@ -70,3 +71,13 @@ async def test_a_record_that_stays_unreadable_is_an_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(KeyHandle, "read", read)
     with pytest.raises(UnreadableRecordError, match="'key'"):
         await claim(attempt=10).read()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "slices", "early"),
+    [(1, 0, 0), (2, 0, 1), (2, 1, 0), (2, 1.5, 0), (5, 4.2, 0), (5, 3.1, 1), (5, 0, 4), (8, 8.2, 0)],
+)
+def test_a_claim_knows_how_often_it_came_back_early(attempt: int, slices: float, early: int) -> None:
+    """Whoever was not left to the wait slice was told to come back, and makes a request anew."""
+    slice_ = claim(attempt=1).slice
+    assert claim(attempt=attempt, elapsed=slices * slice_).early_returns == early

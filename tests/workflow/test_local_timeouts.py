@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus
 
 from dedupe import interceptor, settle
-from dedupe.key_handle import KeyHandle
+from dedupe.peek import Peeks
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import types
 from tests.support.scripts import returned
@@ -32,7 +32,7 @@ async def _never(*_args: object, **_options: object) -> Any:
 async def test_a_job_whose_peek_timed_out_replays(real: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peek that was too slow leaves the decision to the claim, also when the job's history is replayed."""
     monkeypatch.setattr(interceptor, "_PEEK_TIMEOUT", _SHORT)
-    monkeypatch.setattr(KeyHandle, "glance", _never)
+    monkeypatch.setattr(Peeks, "peek", _never)
     async with real.worker():
         assert await real.call() == returned("argument")
     assert [attempt.attempt for attempt in real.effects.attempts] == [1]
