@@ -81,8 +81,8 @@ test: venv ## run the tests, but for the long ones
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: torture
-torture: venv ## run the long tests: minutes of killed workers and lost servers
-	$(BIN)/python -m pytest -m torture $(ARGS)
+torture: venv ## break everything, for minutes and hours, and print what came of it
+	$(BIN)/python -m pytest -m "torture or faults" $(ARGS)
 
 .PHONY: cover
 cover: venv ## run the tests and show what they do not reach

@@ -15,6 +15,8 @@ from tests.integration.lasting_server import lasting_server
 from tests.integration.temporal_container import TemporalContainer
 from tests.support.ends import stuck
 
+pytestmark = pytest.mark.faults
+
 _KEYS = [f"key-{index}" for index in range(10)]
 _CALLERS = 4
 

@@ -14,6 +14,8 @@ from tests.integration.fleet import Fleet, answers_of, fleet
 from tests.integration.jobs import FleetCall
 from tests.support.ends import stuck
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 async def workers(running_server: str, tmp_path: Path) -> AsyncIterator[Fleet]:

@@ -15,6 +15,8 @@ from tests.integration.jobs import FleetCall
 from tests.integration.processes import Process
 from tests.integration.worker_process import CRASH_POINTS
 
+pytestmark = pytest.mark.faults
+
 _JOBS = 3
 """Calls of each key, all at once."""
 

@@ -18,6 +18,8 @@ from tests.integration.lasting_server import lasting_server
 from tests.integration.processes import Process
 from tests.support.ends import stuck
 
+pytestmark = pytest.mark.faults
+
 _BETWEEN_KILLS = 2
 
 
