@@ -16,7 +16,7 @@ from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 from temporalio.common import RawValue
 from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
@@ -272,7 +272,10 @@ async def _enough(client: Client, key_id: str) -> Pages:
     if not history.next_page_token:
         return pages
     if not pages.has_succeeded:
-        pages.pending = await _pending(client, key_id, run_id=pages.run_id)
+        now = await client.get_workflow_handle(key_id).describe()
+        if now.run_id != pages.run_id:  # another run began meanwhile, or the key was reset
+            return await _whole(client, key_id)
+        pages.pending = _pending(now)
         if pages.pending is not None:
             return pages
     last = await _last_events(client, key_id, run_id=pages.run_id)
@@ -283,12 +286,11 @@ async def _enough(client: Client, key_id: str) -> Pages:
     return await _whole(client, key_id)
 
 
-async def _pending(client: Client, key_id: str, *, run_id: str) -> PendingActivityInfo | None:
+def _pending(run: WorkflowExecutionDescription) -> PendingActivityInfo | None:
     """Return the real activity, if it is scheduled or runs: the only one that a key's workflow has."""
-    description = await client.get_workflow_handle(key_id, run_id=run_id).describe()
-    if description.status is not WorkflowExecutionStatus.RUNNING:
+    if run.status is not WorkflowExecutionStatus.RUNNING:
         return None
-    return next(iter(description.raw_description.pending_activities), None)
+    return next(iter(run.raw_description.pending_activities), None)
 
 
 async def _last_events(client: Client, key_id: str, *, run_id: str) -> list[HistoryEvent]:

@@ -27,6 +27,8 @@ PROJECT = "web"
 _LONG_UNCACHED = timedelta(seconds=90)
 """`LONG` where no workflow is cached: there the SDK loses tasks with local activities, ten seconds each."""
 
+LONG_HISTORY = 130
+"""Events, which are more than the pages at both ends hold that a reader asks for."""
 _NO_ARGUMENT: Any = object()
 
 
@@ -225,6 +227,11 @@ class Ground:
             return len(signals(await handle.fetch_history())) >= number
 
         await until(were_sent, what=f"the coming of {number} signals")
+
+    async def lengthen(self, key: str = "key") -> None:
+        """Make a key's history long, with signals that mean nothing to it."""
+        for _ in range(LONG_HISTORY):
+            await self.key_workflow(key).signal("of no interest")
 
     async def claiming(self, claims: int, job: int | WorkflowHandle[Any, Any] = -1) -> None:
         """Wait until a job has so many claims under way."""

@@ -2,15 +2,11 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
-from uuid import uuid4
 
 import pytest
 from temporalio import workflow
-from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
 from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
@@ -240,46 +236,6 @@ async def test_a_caller_that_continues_as_new_while_it_waits_joins_itself(real: 
         gate.set()
         assert await job.result() == "first"
     assert real.effects.arguments == ["first"]
-
-
-async def _reset(ground: Ground, job: WorkflowHandle[Any, Any]) -> WorkflowHandle[Any, Any]:
-    """Reset a job to its beginning."""
-    response = await ground.client.workflow_service.reset_workflow_execution(
-        ResetWorkflowExecutionRequest(
-            namespace=ground.client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=job.id, run_id=job.first_execution_run_id or ""),
-            reason="test",
-            request_id=str(uuid4()),
-            workflow_task_finish_event_id=4,
-        )
-    )
-    again = ground.client.get_workflow_handle(job.id, run_id=response.run_id)
-    ground.jobs.append(again)
-    return again
-
-
-async def test_a_caller_that_is_reset_gets_the_same_result(real: Ground) -> None:
-    """A job reset to its beginning makes its calls again and gets what is recorded."""
-    async with real.worker():
-        assert await real.call(Call(argument="once")) == returned("once")
-        job = real.jobs[-1]
-        again = await _reset(real, job)
-        assert (await again.result())[0][0]["value"] == "once"
-        await real.assert_hit()
-    assert real.effects.arguments == ["once"]
-
-
-async def test_a_caller_that_is_reset_while_it_waits_joins_again(real: Ground) -> None:
-    """A job reset while its call executes joins the execution again, and gets its result."""
-    gate = real.effects.close()
-    async with real.worker():
-        job = await real.start_script(Call(argument="once"))
-        await real.effects.seen(1)
-        again = await _reset(real, job)
-        await real.signalled(1)
-        gate.set()
-        assert (await again.result())[0][0]["value"] == "once"
-    assert real.effects.arguments == ["once"]
 
 
 async def test_a_signal_reaches_a_job_that_waits(grounds: Grounds) -> None:

@@ -4,22 +4,12 @@ from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.decision import Executing, Settled
 from dedupe.ledger import read
 from dedupe.outcome import Succeeded
-from tests.support.ground import Ground
+from tests.support.ground import LONG_HISTORY, Ground
 from tests.support.scripts import Call, returned
-
-_LONG = 130
-"""Events, which are more than the pages at both ends hold."""
-
-
-async def lengthen(ground: Ground) -> None:
-    """Make a key's history long, with signals that mean nothing to it."""
-    for _ in range(_LONG):
-        await ground.key_workflow().signal("of no interest")
 
 
 async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real: Ground) -> None:
@@ -31,7 +21,7 @@ async def test_a_long_history_that_was_ended_keeps_the_last_idempotency_key(real
         gate = real.effects.close()
         job = await real.start_script(Call())
         await real.effects.seen(3)
-        await lengthen(real)
+        await real.lengthen()
         await real.key_workflow().terminate()
         gate.set()
         await job.cancel()
@@ -84,13 +74,13 @@ async def test_a_key_that_many_wait_for_is_read_at_its_beginning(
     async with real.worker():
         job = await real.start_script(Call())
         await real.effects.seen(1)
-        await lengthen(real)
+        await real.lengthen()
         monkeypatch.setattr(service, "get_workflow_execution_history", fetch_a_page)
         executing = await read(real.server, real.key_id())
-        assert 0 < events < _LONG
+        assert 0 < events < LONG_HISTORY
         gate.set()
         assert await job.result() == [[returned("argument")]]
-        await lengthen(real)
+        await real.lengthen()
         settled = await read(real.server, real.key_id())
     assert isinstance(executing, Executing)
     assert isinstance(settled, Settled)
@@ -105,7 +95,7 @@ async def test_a_later_execution_of_a_key_that_many_wait_for_is_known(real: Grou
     real.effects.then(ApplicationError("no", non_retryable=True))
     async with real.worker():
         await real.call(Call(argument="first"))
-        await lengthen(real)
+        await real.lengthen()
         gate = real.effects.close()
         job = await real.start_script(Call(argument="second"))
         await real.effects.seen(2)
@@ -119,23 +109,3 @@ async def test_a_later_execution_of_a_key_that_many_wait_for_is_known(real: Grou
     assert (found.execution.activity, compared.execution.activity) == ("effect", "effect")
     assert found.execution.fingerprint is None
     assert compared.execution.fingerprint is not None
-
-
-async def test_a_key_that_was_reset_is_read_when_its_base_run_is_gone(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The history of a workflow that was reset names a run that the service may have deleted since; the
-    record is read all the same.
-    """
-    real.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
-
-    async def refuse(*arguments: Any, **options: Any) -> Any:
-        del arguments, options
-        raise RPCError("no such run", RPCStatusCode.NOT_FOUND, b"")
-
-    async with real.worker():
-        await real.call()
-        await lengthen(real)
-        monkeypatch.setattr(real.server.workflow_service, "get_workflow_execution_history_reverse", refuse)
-        assert isinstance(await read(real.server, real.key_id()), Settled)
-        assert await real.keys.forget("key")
