@@ -25,6 +25,7 @@ help: ## show this list
 .PHONY: venv
 venv: $(LOCKED) ## set up the virtual environment from requirements.lock
 
+# Nothing is resolved again: some pips take `coverage[toml]` for another package than the locked `coverage`.
 $(LOCKED): requirements.lock
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "make: no $(PYTHON) here: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -34,7 +35,8 @@ $(LOCKED): requirements.lock
 	  { echo "make: $(PYTHON) comes without venv: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "Installing the locked dependencies into $(VENV) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $@
 
 .PHONY: lock

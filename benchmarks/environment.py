@@ -32,6 +32,7 @@ async def environment() -> Path:
         "install",
         "-qq",
         "--disable-pip-version-check",
+        "--no-deps",
         "--require-hashes",
         "-r",
         str(_LOCK),
