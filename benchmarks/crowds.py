@@ -1,6 +1,6 @@
 """Crowds: many callers of one key at once, and more new keys at once than there are activity slots.
 
-Both gather before anything is let go, so that all of them are there at the same time.
+What is said to gather is let go only when all of it is there.
 """
 
 import asyncio
@@ -24,12 +24,10 @@ _QUIET = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class OneKey:
-    """Many callers of one key, whose effect ends as soon as all of them wait for it."""
+    """Many callers of one key at once."""
 
     lap: Lap
     """From the first start to the last answer."""
-    after: float
-    """Seconds from the end of the effect to the last answer."""
     joined: int
     """Callers that joined the execution which another had begun."""
     executions: int
@@ -39,18 +37,19 @@ class OneKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Callers:
-    """Many callers of one key, beside as many plain jobs that do nothing, in turns."""
+    """Many callers of one key, beside as many plain jobs, in turns. The lists go round by round."""
 
     callers: int
     plain: list[Lap]
-    """Round by round."""
-    one_key: list[OneKey]
-    """The same rounds."""
+    """An activity each that does nothing."""
+    at_once: list[OneKey]
+    """The key's effect does nothing, either: those who come after its end find the record."""
+    gathered: list[OneKey]
+    """The key's effect ends as soon as all callers wait for it."""
 
-    @property
-    def ratios(self) -> list[float]:
-        """How many times as long as the plain jobs the callers of one key took, round by round."""
-        return [plain.rate / one.lap.rate for plain, one in zip(self.plain, self.one_key, strict=True)]
+    def ratios(self, one_key: list[OneKey]) -> list[float]:
+        """Return how many times as long as the plain jobs the callers of one key took, round by round."""
+        return [plain.rate / one.lap.rate for plain, one in zip(self.plain, one_key, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,40 +67,42 @@ class NewKeys:
 
 async def callers(bench: Bench, *, number: int, rounds: int) -> Callers:
     """Start many callers of one key, and as many plain jobs, forwards and backwards in turn."""
-    plain: list[Lap] = []
-    one_key: list[OneKey] = []
+    found = Callers(callers=number, plain=[], at_once=[], gathered=[])
+
+    async def plain() -> None:
+        clock = Clock(bench)
+        answers = await bench.run_all(PLAIN, [Work()] * number, concurrency=number)
+        found.plain.append(clock.lap(answers, calls=number))
+
+    async def at_once() -> None:
+        found.at_once.append(await _one_key(bench, number, gathers=False))
+
+    async def gathered() -> None:
+        found.gathered.append(await _one_key(bench, number, gathers=True))
+
+    parts = [at_once, plain, gathered]
     for turn in range(rounds):
         await bench.quiet(patience=_QUIET)
-        if turn % 2:
-            one_key.append(await _one_key(bench, number))
-        plain.append(await _plain(bench, number))
-        if not turn % 2:
-            one_key.append(await _one_key(bench, number))
-    return Callers(callers=number, plain=plain, one_key=one_key)
+        for part in reversed(parts) if turn % 2 else parts:
+            await part()
+    return found
 
 
-async def _plain(bench: Bench, number: int) -> Lap:
-    clock = Clock(bench)
-    return clock.lap(await bench.run_all(PLAIN, [Work()] * number, concurrency=number), calls=number)
-
-
-async def _one_key(bench: Bench, number: int) -> OneKey:
+async def _one_key(bench: Bench, number: int, *, gathers: bool) -> OneKey:
     gate = bench.directory / f"gate-{uuid4()}"
-    work = Work(key=f"bench-{uuid4()}", gate=str(gate))
+    work = Work(key=f"bench-{uuid4()}", gate=str(gate) if gathers else "")
     key = bench.key(work.key)
     clock = Clock(bench)
     answers = asyncio.create_task(bench.run_all(DEDUPED, [work] * number, concurrency=number))
-    await bench.executing(key)
-    await bench.attached(work.key, callers=number - 1)
-    opened = time.perf_counter()
-    gate.touch()
+    if gathers:
+        await bench.executing(key)
+        await bench.attached(work.key, callers=number - 1)
+        gate.touch()
     lap = clock.lap(await answers, calls=number)
-    after = time.perf_counter() - opened
     events = await events_of(key)
     kinds = [event.event_type for event in events]
     return OneKey(
         lap=lap,
-        after=after,
         joined=len(joiners(events)),
         executions=kinds.count(EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED),
         key_tasks=kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED),

@@ -190,15 +190,14 @@ def _growth(results: Results) -> Iterator[str]:
 
 def _crowds(results: Results) -> Iterator[str]:
     if found := results.callers:
-        yield "### Many callers of one key at once, whose effect ends when all of them wait for it"
+        yield f"### {found.callers:,} callers of one key at once"
         yield _markdown(
             (
-                "callers",
+                "",
                 "plain jobs, s",
                 "callers of one key, s",
                 "ratio",
                 "CPU, of plain",
-                "from the effect's end on, s",
                 "joined",
                 "executions",
                 "workflow tasks of the key",
@@ -207,19 +206,22 @@ def _crowds(results: Results) -> Iterator[str]:
             ),
             [
                 (
-                    f"{found.callers:,}",
+                    name,
                     f"{found.callers / plain.rate:.1f}",
                     f"{found.callers / one.lap.rate:.1f}",
                     f"{ratio:.2f}x",
                     f"{one.lap.cpu / plain.cpu:.2f}x",
-                    f"{one.after:.1f}",
                     f"{one.joined:,}",
                     str(one.executions),
                     f"{one.key_tasks:,}",
                     f"{plain.others:.1f}",
                     f"{one.lap.others:.1f}",
                 )
-                for plain, one, ratio in zip(found.plain, found.one_key, found.ratios, strict=True)
+                for name, crowd in (
+                    ("the effect does nothing", found.at_once),
+                    ("the effect ends when all wait for it", found.gathered),
+                )
+                for plain, one, ratio in zip(found.plain, crowd, found.ratios(crowd), strict=True)
             ],
         )
     if results.new_keys:

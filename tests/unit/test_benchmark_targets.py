@@ -54,12 +54,13 @@ def count(name: str, *, events: float, further: float | None, key_bytes: float =
 
 def one_key(*, rate: float = 8.0, joined: int = 999, executions: int = 1) -> OneKey:
     """Return what a thousand callers of one key took."""
-    return OneKey(lap=lap(1.0, rate), after=5.0, joined=joined, executions=executions, key_tasks=400)
+    return OneKey(lap=lap(1.0, rate), joined=joined, executions=executions, key_tasks=400)
 
 
-def callers(*one_key: OneKey) -> Callers:
-    """Return some rounds of a thousand callers, each beside plain jobs of which ten end in a second."""
-    return Callers(callers=1_000, plain=[lap(1.0, 10.0)] * len(one_key), one_key=list(one_key))
+def callers(*, at_once: OneKey, gathered: OneKey) -> Callers:
+    """Return two rounds of a thousand callers, beside plain jobs of which ten end in a second."""
+    plain = [lap(1.0, 10.0)] * 2
+    return Callers(callers=1_000, plain=plain, at_once=[one_key(), at_once], gathered=[one_key(), gathered])
 
 
 def peer(*, miss: float = 40.0, hit: float = 60.0, row_of_miss: float = 4.0, row_of_hit: float = 2.0) -> Peer:
@@ -127,7 +128,7 @@ def results() -> Results:
             points=[HeldPoint(keys=keys, hits=[0.008] * 3, floors=[0.004] * 3) for keys in (1, 501, 1_001)],
             disk=25_000.0,
         ),
-        callers=callers(one_key(), one_key()),
+        callers=callers(at_once=one_key(joined=100), gathered=one_key()),
         sizes=[Sized(size=10_000, plain=0.03, miss=0.08, hit=0.015, key_bytes=32_000)],
         recoveries=[Recovery(name="miss", sticky=sticky, seconds=[5.0, 5.5]) for sticky in (1.0, 10.0)],
         new_keys=[
@@ -161,11 +162,11 @@ def counted(name: str, **facts: Any) -> Change:
     return change
 
 
-def gathered(one: OneKey) -> Change:
+def crowd(*, at_once: OneKey | None = None, gathered: OneKey | None = None) -> Change:
     """Return the change that gives the callers of one key other figures."""
 
     def change(found: Results) -> None:
-        found.callers = callers(one_key(), one)
+        found.callers = callers(at_once=at_once or one_key(), gathered=gathered or one_key())
 
     return change
 
@@ -209,9 +210,11 @@ NOT_HELD: list[tuple[str, Change]] = [
     ("a job of one hit", way("lifted", 1, 1, "hit", 9.0, 11.0)),
     ("a miss takes at most 1.8", way("lifted", 50, 1, "miss", 19.0, 7.0)),
     ("misses come to at least 0.65", way("lifted", 50, 1, "miss", 15.0, 6.0)),
-    ("many callers of one key", gathered(one_key(rate=4.0))),
-    ("many callers of one key", gathered(one_key(executions=2))),
-    ("many callers of one key", gathered(one_key(joined=998))),
+    ("many callers of one key", crowd(at_once=one_key(rate=4.0))),
+    ("many callers of one key", crowd(at_once=one_key(executions=2))),
+    ("many callers that all wait", crowd(gathered=one_key(rate=4.0))),
+    ("many callers that all wait", crowd(gathered=one_key(executions=2))),
+    ("many callers that all wait", crowd(gathered=one_key(joined=998))),
     ("all are answered", unanswered),
     ("a hit does not slow with the number of past hits", slower_with_hits),
     ("a hit does not slow with the number of keys held", slower_with_keys),
@@ -294,7 +297,7 @@ def test_the_report_renders_every_part() -> None:
         "### A hit, by the number of past hits on its key",
         "### A hit, by the number of keys held",
         "### By the size of argument and result",
-        "### Many callers of one key at once",
+        "### 1,000 callers of one key at once",
         "### More new keys at once than activity slots",
         "### From `kill -9` inside the effect to the answer",
         "### Peers, each against its own plain step",
