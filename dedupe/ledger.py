@@ -109,10 +109,10 @@ class Ledger:
             raise UnreadableRecordError(
                 key=self.key_id, reason=f"its id is taken by a workflow of type {pages.workflow_type!r}"
             )
-        if pages.closed_by is None and pages.has_expired:
-            return Unknown()
         if pages.closed_by is None and pages.pending is not None:
             return await self._record_of_pending(pages.pending)
+        if pages.closed_by is None and pages.has_expired:
+            return Unknown()
         if pages.closed_by is None and pages.scheduled is not None:
             return await self._record_of(pages.scheduled, ttl=None)
         if pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED and pages.scheduled is None:
