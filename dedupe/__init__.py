@@ -9,7 +9,7 @@ The way of one call, as a list of files to read:
 - `decision`: which call gets what.
 - `peek`: one look at the record, and what it leaves in the job's history.
 - `claim`: the round trip to the key's workflow; `key_handle` is that workflow as seen from outside.
-- `ledger`: reading a record out of a history; `pages` are the events of it that matter.
+- `ledger`: reading a record out of a key's `history`; `pages` are the events of it that matter.
 - `key_workflow`: one per key: executes, locks, records.
 - `settle`: answering all that wait.
 - `outcome`: how an execution ended, and what a call gets of it.

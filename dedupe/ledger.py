@@ -6,45 +6,40 @@ its event on. A failure counts from the first workflow task that was completed a
 moment at which the key's workflow itself knows of it; so reader and workflow judge by the same time.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 
-from temporalio.api.common.v1 import Payload, WorkflowExecution
+from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverseRequest
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client
 from temporalio.common import RawValue
 from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
-from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.decision import Executing, ExecutionRecord, Record, Settled, Unknown
 from dedupe.errors import UnreadableRecordError
 from dedupe.execution import new_idempotency_key, parse_activity_id
+from dedupe.history import fetch_enough, fetch_whole
 from dedupe.keys import fingerprint
 from dedupe.messages import KEY_WORKFLOW, Rerun, Start, decode, unpack
 from dedupe.outcome import NO_RESULT, Failed, Outcome, Succeeded, rolled_over
 from dedupe.pages import Pages, failure_of, is_cancellation, is_definite, time_of
 
-_FIRST_PAGE = 20
-"""Batches of events, as the service wrote them: more than a key has that succeeded at once."""
-_LAST_PAGE = 100
-"""Batches of events."""
-
 
 async def read(client: Client, key_id: str, *, with_fingerprint: bool = False) -> Record:
     """Return what is recorded under a key; see `Ledger`.
 
-    Mostly one round trip, and three at the most, though thousands wait for the key: `_enough`.
+    Raises:
+        RPCError: The service could not be asked.
+        Exception: See `Ledger.record`.
     """
-    pages = await _current(_enough, client, key_id)
+    pages = await fetch_enough(client, key_id)
     if pages is None:
         return Unknown()
     if with_fingerprint and not pages.knows_arguments:
-        pages = await _current(_whole, client, key_id) or pages
+        pages = await fetch_whole(client, key_id) or pages
     return await Ledger(client=client, key_id=key_id, pages=pages, with_fingerprint=with_fingerprint).record()
 
 
@@ -67,7 +62,7 @@ class Ledger:
         Raises:
             RPCError: The service could not be asked.
         """
-        pages = await _current(_whole, client, key_id)
+        pages = await fetch_whole(client, key_id)
         return None if pages is None else cls(client=client, key_id=key_id, pages=pages)
 
     async def origin(self) -> "Start | Rerun":
@@ -249,91 +244,6 @@ class Ledger:
 def _execution_in(scheduled: HistoryEvent) -> tuple[int, str]:
     """Return the generation and the idempotency key of an execution."""
     return parse_activity_id(scheduled.activity_task_scheduled_event_attributes.activity_id)
-
-
-async def _whole(client: Client, key_id: str) -> Pages:
-    pages = Pages()
-    async for event in client.get_workflow_handle(key_id).fetch_history_events():
-        pages.apply(event)
-    return pages
-
-
-async def _enough(client: Client, key_id: str) -> Pages:
-    """Return the pages that tell what is recorded: all of a short history, and of a long one both ends.
-
-    Where many wait for an execution both ends are about them. So the service is asked first whether one is on
-    its way; that takes as long whoever waits.
-    """
-    pages = Pages()
-    history = client.get_workflow_handle(key_id).fetch_history_events(page_size=_FIRST_PAGE)
-    await history.fetch_next_page()
-    for event in history.current_page or ():
-        pages.apply(event)
-    if not history.next_page_token:
-        return pages
-    if not pages.has_succeeded:
-        now = await client.get_workflow_handle(key_id).describe()
-        if now.run_id != pages.run_id:  # another run began meanwhile, or the key was reset
-            return await _whole(client, key_id)
-        pages.pending = _pending(now)
-        if pages.pending is not None:
-            return pages
-    last = await _last_events(client, key_id, run_id=pages.run_id)
-    pages.apply_last(last)
-    # A run that is closed may have been followed by another.
-    if last and pages.ended is not None and pages.closed_by is None:
-        return pages
-    return await _whole(client, key_id)
-
-
-def _pending(run: WorkflowExecutionDescription) -> PendingActivityInfo | None:
-    """Return the real activity, if it is scheduled or runs: the only one that a key's workflow has."""
-    if run.status is not WorkflowExecutionStatus.RUNNING:
-        return None
-    return next(iter(run.raw_description.pending_activities), None)
-
-
-async def _last_events(client: Client, key_id: str, *, run_id: str) -> list[HistoryEvent]:
-    """Return the last events of one run. None are left of a run that is deleted, or was reset long ago."""
-    try:
-        response = await client.workflow_service.get_workflow_execution_history_reverse(
-            GetWorkflowExecutionHistoryReverseRequest(
-                namespace=client.namespace,
-                execution=WorkflowExecution(workflow_id=key_id, run_id=run_id),
-                maximum_page_size=_LAST_PAGE,
-            ),
-            retry=True,
-        )
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            return []
-        raise
-    return list(reversed(response.history.events))
-
-
-async def _current(
-    read_pages: Callable[[Client, str], Awaitable[Pages]], client: Client, key_id: str
-) -> Pages | None:
-    """Return the pages of the current run; None where the service knows no run.
-
-    A run that continued as new while it was read is no longer the current one.
-    """
-    try:
-        pages = await read_pages(client, key_id)
-        while pages.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
-            pages = await read_pages(client, key_id)
-    except RPCError as error:
-        if _is_missing(error):
-            return None
-        raise
-    return pages
-
-
-def _is_missing(error: RPCError) -> bool:
-    """Return whether the service knows no such run. That it knows no such namespace is another matter."""
-    return error.status == RPCStatusCode.NOT_FOUND and not any(
-        detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details
-    )
 
 
 async def _raw(converter: DataConverter, payloads: Sequence[Payload]) -> list[Payload]:
