@@ -22,7 +22,7 @@ _LARGEST_ANSWER = 32 * 1024
 """Bytes of an answer that a peek may leave; larger ones come through the claim."""
 _LARGEST_ANSWERS = 1024 * 1024
 """Bytes of all answers that the peeks of one workflow task may leave; its message may have 4 MB."""
-_MOST_JOBS = 10_000
+_MOST_JOBS = 1_000
 """Jobs of which a worker knows what their peeks have left: more than have a workflow task at once."""
 
 
