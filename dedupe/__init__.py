@@ -15,7 +15,8 @@ The way of one call, as a list of files to read:
 - `outcome`: how an execution ended, and what a call gets of it.
 
 Beside the road: `errors`, `execution` (for activities), `plugin` and `key_server` (wiring), `takeover` (after
-a lost attempt), `timeskipping` (the test server), `admin` and `__main__` (for operators).
+a lost attempt), `farewell` (of a process that drains), `timeskipping` (the test server), `admin` and
+`__main__` (for operators).
 """
 
 from dedupe.admin import DedupeKeys, KeyRecord, KeyState

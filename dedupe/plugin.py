@@ -26,6 +26,7 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from dedupe.claim import Claim, Claims
+from dedupe.farewell import Farewell
 from dedupe.interceptor import CallSettings, DedupeInterceptor
 from dedupe.key_handle import KeyHandle
 from dedupe.key_server import CallerHeadersInterceptor, KeyServer, serving
@@ -116,7 +117,7 @@ class DedupePlugin(SimplePlugin):
         client = config.get("client")
         if client is None:
             return config
-        activities = _JobActivities(self, alone=not config.get("activities"))
+        activities = _JobActivities(self, client, alone=not config.get("activities"))
         if activities.alone:
             config["no_remote_activities"] = True
         config["activities"] = [*config.get("activities", []), *activities.both]
@@ -127,6 +128,7 @@ class DedupePlugin(SimplePlugin):
                 claim_task_queue=self.task_queue if config.get("no_remote_activities") else None,
             ),
             TakeoverInterceptor(client),
+            activities.farewell,
         ]
         config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
@@ -178,6 +180,7 @@ class DedupePlugin(SimplePlugin):
                 await next(worker)
             else:
                 await server.run_beside(worker, next)
+                await activities.farewell.say()
 
     async def serve_keys(self, client: Client) -> None:
         """Serve the workflows of keys, and no jobs, until cancelled: for a process of its own.
@@ -188,7 +191,7 @@ class DedupePlugin(SimplePlugin):
         Raises:
             Exception: The service could not be asked, or the worker failed.
         """
-        activities = _JobActivities(self, alone=True)
+        activities = _JobActivities(self, client, alone=True)
         activities.skips_time = await is_time_skipping(client)
         async with self._serving(client, activities) as server:
             await server.ended()
@@ -215,10 +218,14 @@ class DedupePlugin(SimplePlugin):
 
 
 class _JobActivities:
-    """Peek and claim as one worker registers them: on the time-skipping server they go another way."""
+    """Peek and claim as one worker registers them, and what it remembers of the activities of keys.
 
-    def __init__(self, plugin: DedupePlugin, *, alone: bool) -> None:
+    On the time-skipping server peek and claim go another way.
+    """
+
+    def __init__(self, plugin: DedupePlugin, client: Client, *, alone: bool) -> None:
         self.plugin = plugin
+        self.farewell = Farewell(client)
         self.alone = alone
         self.both: Sequence[Callable[..., Any]] = [self.peek, self.claim]
         self.skips_time = False

@@ -18,6 +18,8 @@ class KeyHistory:
     """How often it was recorded as completed."""
     signals: int
     """How many claims said that they wait."""
+    lost_tasks: int
+    """Workflow tasks that timed out."""
     events: int
 
 
@@ -40,5 +42,6 @@ async def key_history(client: Client, workflow_id: str) -> KeyHistory:
         executions=kinds[EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED],
         successes=kinds[EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED],
         signals=kinds[EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED],
+        lost_tasks=kinds[EventType.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT],
         events=kinds.total(),
     )

@@ -127,12 +127,12 @@ async def test_a_worker_frozen_past_its_heartbeat_and_woken(workers: Fleet, tabl
 
 
 async def test_a_worker_drained_inside_the_effect(workers: Fleet, table: Table) -> None:
-    """A worker that gets SIGTERM inside the effect finishes it and reports it before it ends."""
-    first = await workers.start()
+    """A worker that gets SIGTERM inside the effect finishes it, reports it, and takes the key's next task."""
+    first = await workers.start("--wait-slice=60")
     call = FleetCall(key="k", task=Task(name="k", pause="before the effect"))
     handles = await workers.begin(call, 10)
     await workers.inside(call, waiting=9)
-    await workers.start()
+    await workers.start("--wait-slice=60")
 
     watch = Stopwatch()
     draining = asyncio.create_task(first.drain())
@@ -152,4 +152,5 @@ async def test_a_worker_drained_inside_the_effect(workers: Fleet, table: Table) 
     table.add(row)
     expect_sound(row, keys=1)
     assert row.attempts == row.effects == 1
+    assert (await workers.history("k")).lost_tasks == 0
     assert {entry.pid for entry in workers.effects.entries()} == {first.pid}
