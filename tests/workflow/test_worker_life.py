@@ -14,6 +14,7 @@ from temporalio.worker import Worker
 
 import dedupe.plugin
 from dedupe import DedupePlugin, KeyState
+from dedupe.farewell import Farewell
 from dedupe.key_server import serving
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Script, returned
@@ -190,3 +191,20 @@ def test_a_worker_with_the_plugin_of_another_project_is_refused(real: Ground) ->
         pytest.raises(ValueError, match="different DedupePlugins"),
     ):
         Worker(real.client, task_queue="any", workflows=[Script], plugins=[other])
+
+
+async def test_a_worker_that_drains_waits_for_the_keys_that_ended_in_it(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it has drained it knows which they are, and goes on serving them meanwhile."""
+    waited_for: list[str] = []
+
+    async def say(farewell: Farewell) -> None:
+        waited_for.extend(farewell._ended)
+        assert await real.keys.forget("key")
+        await real.closed()
+
+    async with real.worker():
+        await real.call()
+        monkeypatch.setattr(Farewell, "say", say)
+    assert waited_for == [real.key_id()]
