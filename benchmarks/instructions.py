@@ -35,7 +35,7 @@ from temporalio.testing import ActivityEnvironment
 
 from benchmarks.jobs import PAGE
 from dedupe.claim import Claim, Claims
-from dedupe.execution import format_activity_id
+from dedupe.execution.current import format_activity_id
 from dedupe.key_handle import KeyHandle
 from dedupe.messages import (
     CLAIM,

@@ -30,9 +30,10 @@ from dedupe.errors import (
     KeyExecutingError,
     KeyNotForgottenError,
     PluginMissingError,
+    UnprotectedExecutionError,
     UnreadableRecordError,
 )
-from dedupe.execution import Execution, current_execution
+from dedupe.execution.current import Execution, current_execution
 from dedupe.keys import Scope
 from dedupe.outcome import FailedResult
 from dedupe.plugin import DedupePlugin
@@ -53,6 +54,7 @@ __all__ = [
     "KeyState",
     "PluginMissingError",
     "Scope",
+    "UnprotectedExecutionError",
     "UnreadableRecordError",
     "current_execution",
     "execute_activity",

@@ -84,6 +84,16 @@ class KeyNotForgottenError(DedupeError):
     )
 
 
+class UnprotectedExecutionError(DedupeError):
+    """An activity has ended for a call that never held its key."""
+
+    template = (
+        "activity {activity!r} has ended for a call that does not hold deduplication key {key!r}: its effect "
+        "may have happened unprotected, and it is not recorded. Does a worker without the plugin, and with a "
+        "dynamic activity, poll the same task queue? Did somebody complete the activity by hand?"
+    )
+
+
 class UnreadableRecordError(DedupeError):
     """What is recorded under the key cannot be read."""
 

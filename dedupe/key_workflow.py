@@ -22,7 +22,7 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 from dedupe.decision import Executing, ExecutionRecord, Settled, Wait, decide
-from dedupe.execution import format_activity_id, new_idempotency_key
+from dedupe.execution.current import format_activity_id, new_idempotency_key
 from dedupe.keys import fingerprint
 from dedupe.messages import (
     ATTACH,

@@ -20,7 +20,7 @@ from temporalio.converter import ActivitySerializationContext, DataConverter, Wo
 
 from dedupe.decision import Executing, ExecutionRecord, Record, Settled, Unknown
 from dedupe.errors import UnreadableRecordError
-from dedupe.execution import new_idempotency_key, parse_activity_id
+from dedupe.execution.current import new_idempotency_key, parse_activity_id
 from dedupe.history import fetch_enough, fetch_whole
 from dedupe.keys import fingerprint
 from dedupe.messages import KEY_WORKFLOW, Rerun, Start, decode, unpack

@@ -7,9 +7,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import PayloadCodec
-from temporalio.worker import Interceptor, Replayer
+from temporalio.worker import Interceptor, Plugin, Replayer
 
-from dedupe import DedupePlugin
 from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
 
 _LOCAL_ACTIVITY = "core_local_activity"
@@ -21,7 +20,7 @@ async def replay(
     *,
     workflows: Sequence[type],
     client: Client,
-    plugin: DedupePlugin,
+    plugin: Plugin,
     interceptors: Sequence[Interceptor] = (),
 ) -> None:
     """Replay histories, and raise for the first that does not come out as it went."""

@@ -23,7 +23,7 @@ from activities.email import (
     ResendTransport,
     email_transport,
 )
-from dedupe.execution import format_activity_id
+from dedupe.execution.current import format_activity_id
 from dedupe.messages import KEY_WORKFLOW
 
 WELCOME = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\n")

@@ -27,7 +27,7 @@ from activities.payments import (
     StripeTransport,
     payment_transport,
 )
-from dedupe.execution import format_activity_id
+from dedupe.execution.current import format_activity_id
 from dedupe.messages import KEY_WORKFLOW
 
 ROOT = Path(__file__).parents[2]

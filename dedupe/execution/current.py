@@ -1,16 +1,19 @@
 """The execution an activity belongs to, seen from inside the activity.
 
-Read from the ids that Temporal gives every activity: the workflow id is the scoped key, and the activity id
-holds the generation and the idempotency key. So a worker that runs the real activities needs no plugin, and
-a worker in another language can read them too.
+In place it is handed to the activity in a context variable. Otherwise it is read from the ids that Temporal
+gives every activity: the workflow id is the scoped key, and the activity id holds the generation and the
+idempotency key. So a worker that runs the real activities needs no plugin, and a worker in another language
+can read them too.
 """
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from temporalio import activity
 
 from dedupe.keys import ScopedKey
 from dedupe.messages import KEY_WORKFLOW
+from dedupe.model.messages import DELEGATED
 
 _SEPARATOR = ":"
 
@@ -32,6 +35,10 @@ class Execution:
     """
 
 
+CURRENT: ContextVar[Execution | None] = ContextVar("dedupe-execution", default=None)
+"""The execution that is under way in place."""
+
+
 def current_execution() -> Execution | None:
     """Return the deduplicated execution that the running activity belongs to; None where it has no key.
 
@@ -39,8 +46,8 @@ def current_execution() -> Execution | None:
         RuntimeError: Called outside of an activity.
     """
     info = activity.info()
-    if info.workflow_type != KEY_WORKFLOW or info.workflow_id is None:
-        return None
+    if info.workflow_type not in {KEY_WORKFLOW, DELEGATED} or info.workflow_id is None:
+        return CURRENT.get()
     generation, idempotency_key = parse_activity_id(info.activity_id)
     return Execution(
         key=ScopedKey.parse(info.workflow_id).key, generation=generation, idempotency_key=idempotency_key

@@ -1,0 +1,1 @@
+"""The activities that read and record for a job, on the job's worker. They execute nothing."""

@@ -1,0 +1,303 @@
+"""The claim: an activity that waits for a key, and reads until there is an answer for its job.
+
+It holds nothing, and nobody has to notify it. While few wait in its worker it follows the history of the run
+that executes, and answers the moment an outcome is recorded; beyond that it comes back by itself, ever less
+often. It asks what became of the call that executes, and takes the place of one that is gone.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import assert_never
+
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError, RPCStatusCode
+
+from dedupe.claims.timeskipping import turn
+from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
+from dedupe.execution.sticky import unstick
+from dedupe.key.begin import Beginning, begin
+from dedupe.key.owner import MARGIN, Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
+from dedupe.model.decision import Begin, Refuse, Share, decide
+from dedupe.model.messages import WAITING, Claim, Execute, Owner, Wait, earliest, encode_referral
+from dedupe.model.outcome import Abandoned, Answer
+from dedupe.model.record import Closed, Execution, Record, Run, record_of
+from dedupe.record.handle import KeyHandle
+
+_ROUNDS = 10
+"""How often an attempt reads a key whose runs come and go, before it backs off."""
+_PATIENCE = 10
+"""Attempts, about a minute of them, until a record that cannot be decoded is an error."""
+_FIRST_DELAY = timedelta(seconds=1)
+_FIRST_DELAY_WITH_TIME_SKIPPED = timedelta(milliseconds=10)
+_AGAIN = timedelta(milliseconds=100)
+_ASK_AFTER = timedelta(seconds=2)
+"""How long an execution is under way before it is asked what became of its owner."""
+_ASKED_LATELY = timedelta(seconds=1)
+_PART_FOLLOWED = 0.8
+"""Of a wait slice: an attempt has to end by itself."""
+_LEG = timedelta(seconds=10)
+"""How long a history is followed before it is asked again what became of the owner."""
+
+
+@dataclass
+class Claims:
+    """The claims of one worker."""
+
+    client: Client
+    task_queue: str
+    """Where the workflows of keys live."""
+    most_following: int
+    """How many may follow a history at once, each in a slot of the worker."""
+    in_place: AbstractSet[str]
+    """The activities that this worker can execute in place."""
+    skips_time: bool = False
+    """Whether the server is the time-skipping one: nobody follows, and a closed run may be a record."""
+    following: int = 0
+    _asked: dict[str, asyncio.Task[Whereabouts]] = field(
+        default_factory=dict[str, "asyncio.Task[Whereabouts]"]
+    )
+    """By the run of a key: what became of its owner, as of a second ago at the most."""
+
+    async def claim(self, claim: Claim, arguments: Payload) -> Payload:
+        """Return the answer, or that the call is to execute.
+
+        Raises:
+            DedupeError: The call cannot be carried out. Never retried.
+            ApplicationError: Of type `WAITING`: come back later.
+        """
+        attempt = _Attempt(self, claim, arguments, activity.info())
+        async with turn(skips_time=self.skips_time):
+            answer = await attempt.answer()
+        if attempt.info.attempt > 1:
+            await unstick(self.client, attempt.info)
+        return answer
+
+    async def whereabouts(self, execution: Execution, owner: Owner, *, now: datetime) -> Whereabouts:
+        """Return what became of the call that executes: asked once for all that wait for it here."""
+        asked = self._asked.get(execution.run_id)
+        if asked is None:
+            asked = asyncio.ensure_future(whereabouts(self.client, owner, now=now))
+            self._asked[execution.run_id] = asked
+            asyncio.get_running_loop().call_later(
+                _ASKED_LATELY.total_seconds(), self._asked.pop, execution.run_id, None
+            )
+        return await asyncio.shield(asked)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncGenerator[bool]:
+        """Yield whether there is room for one more that follows a history."""
+        free = not self.skips_time and self.following < self.most_following
+        self.following += free
+        try:
+            yield free
+        finally:
+            self.following -= free
+
+
+class _Attempt:
+    def __init__(self, claims: Claims, claim: Claim, arguments: Payload, info: activity.Info) -> None:
+        self.claims = claims
+        self.claim = claim
+        self.arguments = arguments
+        self.info = info
+        self.key = KeyHandle(client=claims.client, key_id=claim.question.key_id)
+        self.asked_at = earliest(claim.asked_at, info.scheduled_time)
+        self._began = time.monotonic()
+
+    @property
+    def now(self) -> datetime:
+        """Server time, about."""
+        return self.info.current_attempt_scheduled_time + self._elapsed
+
+    @property
+    def _elapsed(self) -> timedelta:
+        return timedelta(seconds=time.monotonic() - self._began)
+
+    async def answer(self) -> Payload:
+        """Read until there is an answer, or it is better to come back later."""
+        for _ in range(_ROUNDS):
+            record = await self._read()
+            decision = decide(
+                self.claim.question, record, asked_at=self.asked_at, waited_for=self.claim.waited_for
+            )
+            match decision:
+                case Answer():
+                    return decision.encode()
+                case Refuse(error):
+                    raise error
+                case Share(execution):
+                    await self._wait(execution)
+                case Begin():
+                    if (answer := await self._begin(decision)) is not None:
+                        return answer
+                case _ as never:
+                    assert_never(never)
+        raise self._waiting(_AGAIN)
+
+    async def _read(self) -> Record:
+        """Return what this call has to know: the run that it waited for, if that has ended, or the current
+        one.
+
+        Raises:
+            UnreadableRecordError: It could not be decoded, attempt after attempt.
+        """
+        try:
+            record = await self.key.read(now=self.now)
+            waited_for = self.claim.waited_for
+            if waited_for is not None and _run_of(record) != waited_for:
+                run = await self.key.run(waited_for)
+                if run is not None and _has_answer(run):
+                    return record_of(run, now=run.execution.started_at)
+        except (RPCError, DedupeError):
+            raise
+        except Exception as error:
+            if self.info.attempt < _PATIENCE:
+                raise
+            raise UnreadableRecordError(key=self.claim.question.key, reason=type(error).__name__) from error
+        return record
+
+    async def _begin(self, decision: Begin) -> Payload | None:
+        """Let the job execute, or begin a delegated execution, for which this claim then waits."""
+        if self.claim.plan is None:
+            return encode_referral(
+                Execute(asked_at=self.asked_at, waited_for=self.claim.waited_for)
+                if self.claim.question.activity in self.claims.in_place
+                else Wait(asked_at=self.asked_at, run_id=self.claim.waited_for, delegated=True)
+            )
+        info = self.info
+        beginning = Beginning(
+            question=self.claim.question,
+            call=f"{info.workflow_id} {info.workflow_run_id} {info.activity_id}",
+            caller=info.workflow_id or "",
+            task_queue=self.claims.task_queue,
+            ttl=self.claim.ttl,
+            plan=self.claim.plan,
+            arguments=self.arguments,
+            closes_when_settled=self.claims.skips_time,
+        )
+        try:
+            begun = await begin(self.key, decision.record, beginning, now=self.now)
+        except RPCError as error:
+            if error.status != RPCStatusCode.INVALID_ARGUMENT:
+                raise
+            # The service will never take the request, most likely because the arguments are too large.
+            raise InvalidCallError(
+                activity=self.claim.question.activity, key=self.claim.question.key, reason=error.message
+            ) from error
+        if begun is not None:
+            await self._wait_for(begun.run_id)
+        return None
+
+    async def _wait(self, execution: Execution) -> None:
+        """Wait for the end of somebody's execution; see to it if nobody's is left."""
+        owner = execution.owner
+        if owner is not None and self.now - execution.started_at >= _ASK_AFTER:
+            match await self.claims.whereabouts(execution, owner, now=self.now):
+                case Alive() | Unclear():
+                    pass
+                case Ended(outcome):
+                    await self.key.record(execution.run_id, outcome)
+                    return
+                case Gone():
+                    await self.key.record(execution.run_id, Abandoned())
+                    return
+                case Missing() if self._has_been_missing_for(execution):
+                    await self.key.record(execution.run_id, Abandoned())
+                    return
+                case Missing():
+                    raise self._waiting(_FIRST_DELAY)
+                case _ as never:
+                    assert_never(never)
+        await self._wait_for(execution.run_id)
+
+    async def _wait_for(self, run_id: str) -> None:
+        """Follow a run for a while, or to its end, if there is room. The call shares that end.
+
+        Raises:
+            ApplicationError: Of type `WAITING`: there is no room, or no time left.
+        """
+        self.claim = self.claim.model_copy(update={"waited_for": run_id})
+        async with self.claims.slot() as is_free:
+            if not is_free or await self._follow(run_id):
+                raise self._waiting()
+
+    async def _follow(self, run_id: str) -> bool:
+        """Return whether this attempt is to end before the run does."""
+        remaining = _PART_FOLLOWED * (self.info.start_to_close_timeout or _LEG) - self._elapsed
+        end = asyncio.ensure_future(self.key.wait(run_id))
+        stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
+        beating = asyncio.ensure_future(self._beat())
+        try:
+            await asyncio.wait(
+                {end, stopping},
+                timeout=min(_LEG, remaining).total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if end.done():
+                end.result()
+                return False
+            return stopping.done() or remaining <= _LEG
+        finally:
+            for task in (end, stopping, beating):
+                task.cancel()
+
+    async def _beat(self) -> None:
+        """Tell the service that this attempt is alive, so that another worker goes on if this one dies."""
+        while self.info.heartbeat_timeout is not None:
+            activity.heartbeat(*self.info.heartbeat_details)
+            await asyncio.sleep(self.info.heartbeat_timeout.total_seconds() / 3)
+
+    def _has_been_missing_for(self, execution: Execution) -> bool:
+        """Return whether a job that the service has forgotten can have no attempt under way any more.
+
+        When that was first seen is kept in the heartbeat details, from attempt to attempt.
+        """
+        if not self.info.heartbeat_details:
+            activity.heartbeat(self.now.isoformat())
+            return False
+        since = datetime.fromisoformat(str(self.info.heartbeat_details[0])).astimezone(UTC)
+        longest = execution.owner.longest_attempt if execution.owner is not None else None
+        return since + (longest or timedelta(0)) + MARGIN <= self.now
+
+    def _waiting(self, delay: timedelta | None = None) -> ApplicationError:
+        """Return the benign error that makes this claim come back, in time for its own deadline."""
+        info = self.info
+        elapsed = self.now - info.scheduled_time
+        if delay is None:
+            first = _FIRST_DELAY_WITH_TIME_SKIPPED if self.claims.skips_time else _FIRST_DELAY
+            longest = info.start_to_close_timeout or _FIRST_DELAY
+            delay = max(first, elapsed / 4)
+            if not self.claims.skips_time:
+                delay = min(delay, longest)
+        if info.schedule_to_close_timeout is not None:
+            remaining = info.schedule_to_close_timeout - elapsed - timedelta(milliseconds=20)
+            if remaining > timedelta(milliseconds=20):
+                delay = min(delay, remaining)
+        return ApplicationError(
+            f"waiting for deduplication key {self.claim.question.key!r}",
+            type=WAITING,
+            next_retry_delay=delay,
+            category=ApplicationErrorCategory.BENIGN,
+        )
+
+
+def _run_of(record: Record) -> str | None:
+    execution = getattr(record, "execution", None)
+    return execution.run_id if isinstance(execution, Execution) else None
+
+
+def _has_answer(run: Run) -> bool:
+    """Return whether a run that was replaced since had ended before."""
+    return (
+        run.end is not None
+        and not isinstance(run.end.outcome, Abandoned)
+        and run.closed is not Closed.OUTSIDE
+    )

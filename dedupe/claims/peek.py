@@ -1,0 +1,98 @@
+"""The peek: one reading of the records that a job asks for, and what it leaves in the job's history.
+
+A peek is a local activity that reads, and no more: for each question the answer, if it can be had so, or
+whether the call is to execute or to wait. Invariant: what the peeks of one workflow task leave fits, with
+everything else, into the one message in which the task's commands travel; the service ends a job whose
+message is too large.
+"""
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from typing import assert_never
+
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.service import RPCError
+
+from dedupe.errors import DedupeError
+from dedupe.model.decision import Begin, Refuse, Share, decide
+from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral, pack
+from dedupe.model.outcome import Answer
+from dedupe.record.handle import KeyHandle
+
+_EVER = datetime.max.replace(tzinfo=UTC)
+_LARGEST_ANSWER = 32 * 1024
+"""Bytes of an answer that a peek may leave; larger ones come through the activity that follows."""
+_LARGEST_ANSWERS = 1024 * 1024
+"""Bytes of all answers that the peeks of one workflow task may leave; its message may have 4 MB."""
+_MOST_JOBS = 1_000
+"""Jobs of which a worker knows what their peeks have left: more than have a workflow task at once."""
+_MISSES_IN_A_ROW = 8
+"""Calls of an activity that found no record, after which the next ones execute without reading first."""
+
+
+class Peeks:
+    """The peeks of one worker."""
+
+    def __init__(self, client: Client, *, in_place: AbstractSet[str]) -> None:
+        """Begin with nothing left.
+
+        Args:
+            client: Of the worker.
+            in_place: The activities that this worker can execute in place.
+        """
+        self._client = client
+        self._in_place = in_place
+        self._left: dict[str, tuple[int, int]] = {}
+        """By run id, the last ones last: which of the job's tasks it is, and the bytes left in it so far."""
+        self._misses: dict[str, int] = {}
+        """By activity: how many calls in a row found no record."""
+
+    async def peek(self, peek: Peek, *, run_id: str) -> RawValue:
+        """Read the records of keys for a job, and return what that leaves: a payload for each question."""
+        found = await asyncio.gather(*map(self._found, peek.questions))
+        return pack([self._fitting(payload, peek, run_id) for payload in found])
+
+    def reused(self, activity: str) -> None:
+        """Take notice of a key that had a record, though nobody had read it."""
+        self._misses.pop(activity, None)
+
+    async def _found(self, peeked: Peeked) -> Payload:
+        question = peeked.question
+        is_here = peeked.here and question.activity in self._in_place
+        begin: Referral = Execute() if is_here else Wait(delegated=True)
+        if isinstance(begin, Execute) and self._misses.get(question.activity, 0) >= _MISSES_IN_A_ROW:
+            return encode_referral(begin)
+        key = KeyHandle(client=self._client, key_id=question.key_id)
+        try:
+            record = await key.read(now=question.called_at)
+        except (RPCError, DedupeError):
+            return encode_referral(Wait())  # a claim has more patience
+        match decide(question, record, asked_at=_EVER):
+            case Answer() as answer:
+                self._misses.pop(question.activity, None)
+                return answer.encode()
+            case Refuse(error):
+                return encode_referral(Refused(type=str(error.type), message=error.message))
+            case Share(execution):
+                self._misses.pop(question.activity, None)
+                return encode_referral(Wait(run_id=execution.run_id))
+            case Begin():
+                self._misses[question.activity] = self._misses.get(question.activity, 0) + 1
+                return encode_referral(begin)
+            case _ as never:
+                assert_never(never)
+
+    def _fitting(self, payload: Payload, peek: Peek, run_id: str) -> Payload:
+        """Return what was found, or in place of an answer that does not fit, that a claim is to bring it."""
+        size = payload.ByteSize()
+        task, left = self._left.pop(run_id, (peek.task, 0))
+        if task != peek.task:
+            left = 0
+        fits = size <= _LARGEST_ANSWER and left + size <= _LARGEST_ANSWERS
+        self._left[run_id] = peek.task, left + size if fits else left
+        if len(self._left) > _MOST_JOBS:
+            del self._left[next(iter(self._left))]
+        return payload if fits else encode_referral(Wait())

@@ -1,0 +1,202 @@
+"""The attempt: acquire the key, have the effect, record how it ended. What runs in place of a twin.
+
+Invariant: the effect begins only while an open run of the key names this call and has no outcome. Of two
+outcomes the first counts: an attempt that may not be the only one returns what is recorded, not what it saw.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.service import RPCError
+
+from dedupe.errors import DedupeError
+from dedupe.key.begin import Beginning, Begun, begin
+from dedupe.model.decision import Begin, Refuse, Share, decide
+from dedupe.model.messages import TOO_LARGE, Order, Owner, Referral, Refused, Start, Wait, encode_referral
+from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, unrecorded
+from dedupe.model.record import Absent, Executing, Record, Settled
+from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
+
+_ROUNDS = 10
+"""How often an attempt reads a key whose runs come and go, before it leaves the key to a claim."""
+
+Effect = Callable[[Start], Awaitable[Payload]]
+"""Has the effect, and returns the encoded result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt of a call to execute its activity under a key."""
+
+    key: KeyHandle
+    order: Order
+    owner: Owner
+    """The call."""
+    number: int
+    """1 for the first attempt. An operator's reset begins at 1 again."""
+    asked_at: datetime
+    """Server time at which the call was first seen."""
+    now: datetime
+    """Server time."""
+    task_queue: str
+    """Where the workflows of keys live."""
+
+    async def run(self, effect: Effect) -> Payload:
+        """Execute, or return what keeps this attempt from it. The payload is marked as what it is.
+
+        Raises:
+            Exception: What the effect raised. The service decides whether it is attempted again.
+        """
+        try:
+            found = await self._acquire()
+        except (RPCError, DedupeError) as error:
+            activity.logger.warning("left deduplication key %r to a claim: %s", self._key, error)
+            return encode_referral(self._wait())
+        except Exception as error:  # noqa: BLE001 - a payload codec may raise anything; a claim has more patience
+            activity.logger.warning("left deduplication key %r to a claim: %r", self._key, error)
+            return encode_referral(self._wait())
+        match found:
+            case Answer():
+                return found.encode()
+            case _Held():
+                return await self._execute(found, effect)
+            case _:
+                return encode_referral(found)
+
+    async def _acquire(self) -> "Answer | _Held | Referral":
+        """Take the key, find it taken by an attempt of this very call, or learn why it cannot be had."""
+        if self.number == 1 and self.order.waited_for is None:
+            begun = await begin(self.key, Absent(), self._beginning, now=self.now)
+            if begun is not None:
+                return _Held(begun, alone=True)
+        for _ in range(_ROUNDS):
+            record = await self.key.read(now=self.now)
+            mine = self._mine(record)
+            if mine is not None:
+                return mine
+            decision = decide(
+                self.order.question, record, asked_at=self.asked_at, waited_for=self.order.waited_for
+            )
+            match decision:
+                case Answer():
+                    return decision
+                case Refuse(error):
+                    return Refused(type=str(error.type), message=error.message)
+                case Share(execution):
+                    return self._wait(execution.run_id)
+                case Begin(found):
+                    begun = await begin(self.key, found, self._beginning, now=self.now)
+                    if begun is not None:
+                        return _Held(begun, alone=True)
+                case _ as never:
+                    assert_never(never)
+        return self._wait()
+
+    def _mine(self, record: Record) -> "Answer | _Held | None":
+        """Return what a run says that names this call; None where the current run does not."""
+        if isinstance(record, Absent):
+            return None
+        execution = record.execution
+        if execution.owner is None or not execution.owner.is_same_call(self.owner):
+            return None
+        if isinstance(record, Executing):
+            return _Held(Begun(run_id=execution.run_id, start=execution.start), alone=False)
+        return _own_answer(record)
+
+    async def _execute(self, held: "_Held", effect: Effect) -> Payload:
+        result = await effect(held.begun.start)
+        # The effect has happened: whatever interrupts this attempt now, it is recorded.
+        recording = asyncio.ensure_future(self._record(held, result))
+        while not recording.done():
+            try:
+                await asyncio.shield(recording)
+            except asyncio.CancelledError:
+                if recording.cancelled():
+                    raise
+        return recording.result()
+
+    async def _record(self, held: "_Held", result: Payload) -> Payload:
+        """Record the result, and return what the job gets."""
+        run_id = held.begun.run_id
+        try:
+            was_open = await self.key.record(run_id, Succeeded(result))
+            if was_open and held.alone:
+                return self._executed(result)
+            return await self._recorded(run_id, result, was_open=was_open)
+        except OutcomeTooLargeError as error:
+            return await self._record_too_large(run_id, str(error))
+        except Exception as error:  # noqa: BLE001 - the effect has happened: the job records it
+            activity.logger.warning("could not record deduplication key %r: %r", self._key, error)
+            return unrecorded(result)
+
+    async def _record_too_large(self, run_id: str, reason: str) -> Payload:
+        """Record a failure in place of the result: another attempt would have the effect again.
+
+        It is not flagged non-retryable, so the next execution keeps the idempotency key: the effect has
+        happened.
+        """
+        cause = Failure(message=reason, application_failure_info=ApplicationFailureInfo(type=TOO_LARGE))
+        failure = Failure(message="Activity task failed", cause=cause)
+        failure.activity_failure_info.activity_id = self.owner.activity_id
+        failure.activity_failure_info.activity_type.name = self.order.question.activity
+        failed = Failed(failure)
+        await self.key.record(run_id, failed)
+        return Answer(outcome=failed, settled_at=self.now, how=How.EXECUTED).encode()
+
+    async def _recorded(self, run_id: str, result: Payload, *, was_open: bool) -> Payload:
+        """Return what stands in the record, where this attempt may not be the only one."""
+        run = await self.key.run(run_id)
+        if run is not None and run.end is not None and not isinstance(run.end.outcome, Abandoned):
+            return Answer(outcome=run.end.outcome, settled_at=run.end.at, how=How.EXECUTED).encode()
+        if was_open or isinstance(await self.key.read(now=self.now), Absent):
+            return self._executed(result)  # dropped by force: it happened all the same
+        return encode_referral(self._wait())  # another call was sure that this one is gone, and executes
+
+    def _executed(self, result: Payload) -> Payload:
+        return Answer(outcome=Succeeded(result), settled_at=self.now, how=How.EXECUTED).encode()
+
+    def _wait(self, run_id: str | None = None) -> Wait:
+        return Wait(asked_at=self.asked_at, run_id=run_id)
+
+    @property
+    def _key(self) -> str:
+        return self.order.question.key
+
+    @property
+    def _beginning(self) -> Beginning:
+        owner = self.owner
+        return Beginning(
+            question=self.order.question,
+            call=f"{owner.workflow_id} {owner.run_id} {owner.activity_id}",
+            caller=owner.workflow_id,
+            task_queue=self.task_queue,
+            ttl=self.order.ttl,
+            owner=owner,
+        )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The key is held for this call."""
+
+    begun: Begun
+    alone: bool
+    """Whether this attempt acquired it, so that no other attempt of the call can have begun before."""
+
+
+def _own_answer(settled: Settled) -> Answer | None:
+    """Return the outcome that another attempt of this call recorded."""
+    outcome: Outcome = settled.outcome
+    match outcome:
+        case Succeeded() | Failed():
+            return Answer(outcome=outcome, settled_at=settled.settled_at, how=How.EXECUTED)
+        case Abandoned():
+            return None
+        case _ as never:
+            assert_never(never)

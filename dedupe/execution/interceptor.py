@@ -1,0 +1,143 @@
+"""The activity interceptor: where a twin becomes an attempt of the user's own activity.
+
+It is the outermost, so other interceptors see the user's arguments, headers and function, and what they make
+of the result is what is recorded.
+"""
+
+import dataclasses
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import (
+    ActivityInboundInterceptor,
+    ActivityOutboundInterceptor,
+    ExecuteActivityInput,
+    Interceptor,
+)
+
+from dedupe.execution.attempt import Attempt
+from dedupe.execution.current import CURRENT, Execution
+from dedupe.execution.shield import shielded
+from dedupe.execution.sticky import unstick
+from dedupe.execution.twins import InProcess, Twin
+from dedupe.keys import ScopedKey
+from dedupe.model.messages import MARK, TWIN, Order, Owner, Start, decode, earliest
+from dedupe.record.handle import KeyHandle
+from dedupe.sdk import cancellation_of
+
+
+class ExecutionInterceptor(Interceptor):
+    """Executes twins under their keys. All other activities pass untouched."""
+
+    def __init__(self, client: Client, *, task_queue: str, grace: timedelta) -> None:
+        """Create the interceptor for one worker.
+
+        Args:
+            client: The worker's: activities that block have none.
+            task_queue: Where the workflows of keys live.
+            grace: How long the worker, told to stop, leaves its activities be.
+        """
+        self.client = client
+        self.task_queue = task_queue
+        self.grace = grace
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        """See base class."""
+        return _Inbound(next, self)
+
+
+class _Outbound(ActivityOutboundInterceptor):
+    def info(self) -> activity.Info:
+        info = self.next.info()
+        return dataclasses.replace(info, activity_type=info.activity_type.removeprefix(TWIN))
+
+
+class _Inbound(ActivityInboundInterceptor):
+    def __init__(self, next: ActivityInboundInterceptor, worker: ExecutionInterceptor) -> None:
+        super().__init__(next)
+        self._worker = worker
+        self._info = activity.info()
+        self._is_twin = self._info.activity_type.startswith(TWIN)
+
+    def init(self, outbound: ActivityOutboundInterceptor) -> None:
+        super().init(_Outbound(outbound) if self._is_twin else outbound)
+
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        if not self._is_twin:
+            return await self.next.execute_activity(input)
+        if self._info.attempt > 1:
+            await unstick(self._worker.client, self._info)
+        order = await self._order(input)
+        attempt = self._attempt(order)
+
+        async def effect(start: Start) -> Payload:
+            return await self._effect(input, start, attempt.key)
+
+        return RawValue(await attempt.run(effect))
+
+    async def _order(self, input: ExecuteActivityInput) -> Order:
+        """Take the order out of the headers.
+
+        Raises:
+            ApplicationError: There is none: somebody scheduled the twin by hand.
+        """
+        headers = dict(input.headers)
+        payload = headers.pop(MARK, None)
+        input.headers = headers
+        if payload is None:
+            raise ApplicationError(
+                f"{self._info.activity_type!r} is executed by calls with a deduplication key only. "
+                "Nothing was executed",
+                non_retryable=True,
+            )
+        if (
+            MARK not in payload.metadata
+        ):  # headers may pass the payload codec, and come to activities as they are
+            [value] = await self._worker.client.data_converter.decode([payload], [RawValue])
+            payload = value.payload
+        return decode(Order, payload)
+
+    def _attempt(self, order: Order) -> Attempt:
+        info = self._info
+        return Attempt(
+            key=KeyHandle(client=self._worker.client, key_id=order.question.key_id),
+            order=order,
+            owner=Owner(
+                workflow_id=info.workflow_id or "",
+                run_id=info.workflow_run_id or "",
+                activity_id=info.activity_id,
+                workflow_type=info.workflow_type or "",
+                task_queue=info.task_queue,
+                longest_attempt=info.start_to_close_timeout or info.schedule_to_close_timeout,
+            ),
+            number=info.attempt,
+            asked_at=earliest(order.asked_at, info.scheduled_time),
+            now=info.current_attempt_scheduled_time,
+            task_queue=self._worker.task_queue,
+        )
+
+    async def _effect(self, input: ExecuteActivityInput, start: Start, key: KeyHandle) -> Payload:
+        """Run the user's activity, and return its result as it is recorded."""
+        execution = Execution(
+            key=ScopedKey.parse(key.key_id).key,
+            generation=start.generation,
+            idempotency_key=start.idempotency_key,
+        )
+        if isinstance(input.fn, Twin):
+            input.fn = input.fn.original
+        if isinstance(input.executor, ProcessPoolExecutor):
+            input.fn = InProcess(input.fn, execution)
+        token = CURRENT.set(execution)
+        try:
+            with shielded(cancellation_of(self), self._worker.client, grace=self._worker.grace):
+                result = await self.next.execute_activity(input)
+        finally:
+            CURRENT.reset(token)
+        [payload] = key.converter.payload_converter.to_payloads([result])
+        return payload

@@ -1,0 +1,305 @@
+"""The interceptor: the way of one call, in the caller's workflow.
+
+`dedupe.execute_activity` reaches this point through the SDK's own `start_activity`, so other interceptors
+have seen the call, and their headers travel on to the activity. From here a call goes: peek (one marker for
+all calls made together); if that did not answer, the twin of the activity, which executes in place; or a
+claim, which waits for whoever executes. What comes next is decided by what the history recorded, so jobs
+replay.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, assert_never
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, RetryPolicy
+from temporalio.converter import FailureConverter
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.worker import (
+    Interceptor,
+    StartActivityInput,
+    StartLocalActivityInput,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
+
+from dedupe.calls import CALL, SCOPED
+from dedupe.errors import DedupeError, UnprotectedExecutionError, UnreadableRecordError
+from dedupe.job.answer import failure_of_twin, open_failure, open_result, open_unanswered
+from dedupe.job.peeking import Peeking
+from dedupe.job.ration import Ration
+from dedupe.job.request import Call, prepare
+from dedupe.keys import Keyspace
+from dedupe.model.messages import (
+    CLAIM,
+    MARK,
+    RECORD,
+    TOO_LARGE,
+    TWIN,
+    Claim,
+    Execute,
+    NotHeld,
+    Order,
+    Refused,
+    Settle,
+    Wait,
+    decode_referral,
+    encode,
+    pack_with,
+)
+from dedupe.model.outcome import (
+    Failed,
+    FailedAnswer,
+    Outcome,
+    Succeeded,
+    decode_answer,
+    encode_outcome,
+    is_recorded,
+    unmarked,
+)
+from dedupe.outcome import FailedResult
+from dedupe.sdk import innermost, silence
+
+_CLAIM_HEARTBEAT = timedelta(seconds=5)
+_OVERHEAD = 600
+"""Bytes, about, that an activity of ours takes in a message beside its arguments."""
+_OVER = timedelta(milliseconds=1)
+"""What is left of a call that is over: its next activity times out as the call would."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallSettings:
+    """What the calls of one worker's jobs have in common."""
+
+    keyspace: Keyspace
+    wait_slice: timedelta
+    """The longest an attempt of a claim takes."""
+    failure_converter: FailureConverter
+    in_place: bool = True
+    claim_task_queue: str | None = None
+    """Where claims run; None: on the job's own task queue."""
+
+
+class DedupeInterceptor(Interceptor):
+    """Carries out the deduplicated calls of a worker's jobs. Everything else passes untouched."""
+
+    def __init__(self, settings: CallSettings) -> None:
+        """Create the interceptor for one worker or replayer."""
+        self._settings = settings
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """Lend the jobs the keyspace, and carry out their calls."""
+        settings = self._settings
+        input.unsafe_extern_functions[SCOPED] = settings.keyspace.scoped
+
+        class Inbound(WorkflowInboundInterceptor):
+            def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+                super().init(innermost(outbound, lambda last: _Outbound(last, settings)))
+
+        return Inbound
+
+
+class _Outbound(WorkflowOutboundInterceptor):
+    def __init__(self, next: WorkflowOutboundInterceptor, settings: CallSettings) -> None:
+        super().__init__(next)
+        self._settings = settings
+        self._peeking = Peeking(next.start_local_activity, in_place=settings.in_place)
+        self._ration = Ration()
+        self._activities = 0
+
+    def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        deduplication = CALL.get()
+        if deduplication is None or input.activity != deduplication.activity:
+            return self.next.start_activity(input)
+        handle = workflow.ActivityHandle(self._carry_out(prepare(deduplication, input)))
+        silence(handle)
+        return handle
+
+    async def _carry_out(self, call: Call) -> Any:
+        """Go from one activity to the next until there is an answer."""
+        payload = await self._peeking.peek(call)
+        while True:
+            if (answer := decode_answer(payload)) is not None:
+                self._peeking.learn(call, answer)
+                if isinstance(answer, FailedAnswer):
+                    return open_failure(call, answer, converter=self._settings.failure_converter)
+                return open_result(call, answer.result)
+            match referral := _referral(call, payload):
+                case Execute():
+                    result = await self._execute(call, referral)
+                    if isinstance(result, FailedResult):
+                        return result
+                    payload = result
+                case Wait():
+                    self._peeking.learn(call, None)
+                    try:
+                        payload = await self._claim(call, referral)
+                    except ActivityError as error:
+                        return open_unanswered(call, error)
+                case Refused():
+                    raise _restored(referral)
+                case NotHeld():
+                    raise UnprotectedExecutionError(activity=call.question.activity, key=call.question.key)
+                case _ as never:
+                    assert_never(never)
+
+    async def _execute(self, call: Call, execute: Execute) -> Payload | FailedResult:
+        """Have the twin of the activity execute, in place. Return what it returned, or what is recorded."""
+        order = Order(
+            question=call.question, ttl=call.ttl, asked_at=execute.asked_at, waited_for=execute.waited_for
+        )
+        header = encode(order).payload
+        header.metadata[MARK] = b"order"
+        await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
+        activity_id = self._next_id(call)
+        handle = self.next.start_activity(
+            dataclasses.replace(
+                call.input,
+                activity=f"{TWIN}{call.question.activity}",
+                args=call.arguments,
+                activity_id=activity_id,
+                headers={**call.input.headers, MARK: header},
+                schedule_to_close_timeout=self._remaining(call, first=execute.asked_at is None),
+                # The key is not this call's alone: what executes runs on, and is recorded.
+                cancellation_type=workflow.ActivityCancellationType.ABANDON,
+                summary=call.summary,
+                ret_type=RawValue,
+            )
+        )
+        try:
+            value: RawValue = await handle
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                return open_unanswered(call, error)
+            return await self._settle_failure(call, error, activity_id)
+        if is_recorded(value.payload):
+            return value.payload
+        # It was completed from elsewhere, or could not be recorded where it was executed.
+        result = unmarked(value.payload)
+        return await self._settle(call, Succeeded(result), activity_id)
+
+    async def _settle_failure(
+        self, call: Call, error: ActivityError, activity_id: str
+    ) -> Payload | FailedResult:
+        """Record that the call has failed for good, and return what is recorded.
+
+        That may be the success of another attempt.
+        """
+        failure = failure_of_twin(error)
+        unrecorded = FailedAnswer(failure=failure, failed_at=workflow.now(), reused=False)
+        try:
+            payload = await self._settle(call, Failed(failure), activity_id)
+        except FailureError as not_recorded:
+            if is_cancelled_exception(not_recorded):
+                raise
+            # Whoever needs the key next finds the failure in this job's history.
+            return open_failure(call, unrecorded, converter=self._settings.failure_converter)
+        if isinstance(decode_referral(payload), NotHeld):  # it failed before it could acquire the key
+            return open_failure(call, unrecorded, converter=self._settings.failure_converter)
+        return payload
+
+    async def _settle(self, call: Call, outcome: Outcome, activity_id: str) -> Payload:
+        """Record an end that this job has learned of."""
+        value: RawValue = await self.next.start_local_activity(
+            StartLocalActivityInput(
+                activity=RECORD,
+                args=[
+                    pack_with(
+                        Settle(question=call.question, activity_id=activity_id), encode_outcome(outcome)
+                    )
+                ],
+                activity_id=None,
+                schedule_to_close_timeout=timedelta(minutes=5),
+                schedule_to_start_timeout=None,
+                start_to_close_timeout=timedelta(seconds=20),
+                retry_policy=RetryPolicy(
+                    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10)
+                ),
+                local_retry_threshold=None,
+                cancellation_type=workflow.ActivityCancellationType.ABANDON,
+                headers={},
+                summary=None,
+                arg_types=None,
+                ret_type=RawValue,
+            )
+        )
+        return value.payload
+
+    async def _claim(self, call: Call, wait: Wait) -> Payload:
+        """Wait for the outcome; or begin the execution where it is delegated, and wait for that."""
+        given = call.input
+        is_delegated = wait.delegated or not (self._settings.in_place and call.is_here)
+        claim = Claim(
+            question=call.question,
+            plan=call.plan if is_delegated else None,
+            ttl=call.ttl,
+            asked_at=wait.asked_at,
+            waited_for=wait.run_id,
+        )
+        message = pack_with(claim, call.packed.payload) if is_delegated else encode(claim)
+        size = sum(payload.ByteSize() for payload in call.payloads) if is_delegated else 0
+        await self._ration.spend(size + _OVERHEAD)
+        value: RawValue = await self.next.start_activity(
+            StartActivityInput(
+                activity=CLAIM,
+                args=[message],
+                activity_id=self._next_id(call),
+                task_queue=self._settings.claim_task_queue,
+                schedule_to_close_timeout=self._remaining(call, first=wait.asked_at is None),
+                schedule_to_start_timeout=None,
+                start_to_close_timeout=self._settings.wait_slice,
+                heartbeat_timeout=min(_CLAIM_HEARTBEAT, self._settings.wait_slice),
+                retry_policy=RetryPolicy(
+                    initial_interval=timedelta(milliseconds=100),
+                    maximum_interval=timedelta(seconds=10),
+                    non_retryable_error_types=[TOO_LARGE],
+                ),
+                cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+                headers=given.headers,
+                disable_eager_execution=given.disable_eager_execution,
+                versioning_intent=given.versioning_intent,
+                summary=call.summary,
+                event_groups=given.event_groups,
+                priority=given.priority,
+                arg_types=None,
+                ret_type=RawValue,
+            )
+        )
+        return value.payload
+
+    def _next_id(self, call: Call) -> str:
+        """Return an id that no other activity of the job has: it names the call to whoever needs its key."""
+        self._activities += 1
+        return f"{call.input.activity_id or 'dedupe'}~{self._activities}"
+
+    def _remaining(self, call: Call, *, first: bool) -> timedelta | None:
+        """Return how long the call may still take; all of it for its first activity."""
+        whole = call.input.schedule_to_close_timeout
+        if whole is None or first:
+            return whole
+        return max(whole - (workflow.now() - call.question.called_at), _OVER)
+
+
+def _referral(call: Call, payload: Payload) -> Execute | Wait | Refused | NotHeld:
+    """Return what a call is to do next.
+
+    Raises:
+        UnreadableRecordError: A newer version of this package said something that this one does not know.
+    """
+    try:
+        referral = decode_referral(payload)
+    except ValueError as error:
+        raise UnreadableRecordError(key=call.question.key, reason="it is of a newer version") from error
+    if referral is None:
+        raise UnreadableRecordError(key=call.question.key, reason="the activity returned no answer")
+    return referral
+
+
+def _restored(refused: Refused) -> DedupeError:
+    error = ApplicationError(refused.message, type=refused.type, non_retryable=True)
+    return DedupeError.restore(error) or DedupeError(reason=refused.message)

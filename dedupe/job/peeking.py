@@ -1,0 +1,103 @@
+"""Peeking: the calls that a job makes together are read together, in one local activity.
+
+Invariant: what a call does is decided by what the marker of its peek recorded, and by the order of its calls.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, RetryPolicy
+from temporalio.exceptions import FailureError
+from temporalio.worker import StartLocalActivityInput
+
+from dedupe.job.request import Call
+from dedupe.model.messages import PEEK, Execute, Peek, Peeked, Wait, encode, encode_referral, unpack
+from dedupe.model.outcome import FailedAnswer, How, SucceededAnswer
+
+_TIMEOUT = timedelta(seconds=2)
+_MOST_TOGETHER = 50
+"""Questions of one peek."""
+
+StartLocalActivity = Callable[[StartLocalActivityInput], workflow.ActivityHandle[RawValue]]
+
+
+class Peeking:
+    """The peeks of one run of a job."""
+
+    def __init__(self, start: StartLocalActivity, *, in_place: bool) -> None:
+        """Begin with no question.
+
+        Args:
+            start: Starts a local activity, past all interceptors.
+            in_place: Whether calls may be executed in place at all.
+        """
+        self._start = start
+        self._in_place = in_place
+        self._asked: list[tuple[Peeked, asyncio.Future[Payload]]] = []
+        self._asking: set[asyncio.Task[None]] = set()
+        self._new: set[str] = set()
+        """Activities whose last call of this job executed: the next one is likely to as well."""
+
+    async def peek(self, call: Call) -> Payload:
+        """Return the answer to a call, or what it is to do. Should the peek fail, a claim finds out."""
+        here = self._in_place and call.is_here
+        if here and call.question.activity in self._new:
+            return encode_referral(Execute())
+        future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
+        if not self._asked:
+            task = asyncio.create_task(self._ask())
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        self._asked.append((Peeked(question=call.question, here=here), future))
+        return await future
+
+    def learn(self, call: Call, answer: SucceededAnswer | FailedAnswer | None) -> None:
+        """Take notice of how a call was answered, for the next ones of its activity; None: it has to wait."""
+        executed = isinstance(answer, SucceededAnswer) and answer.how is How.EXECUTED
+        if executed and self._in_place and call.is_here:
+            self._new.add(call.question.activity)
+        else:
+            self._new.discard(call.question.activity)
+
+    async def _ask(self) -> None:
+        """Ask for all calls that were made while this task waited for its turn."""
+        asked, self._asked = self._asked, []
+        batches = [asked[begin : begin + _MOST_TOGETHER] for begin in range(0, len(asked), _MOST_TOGETHER)]
+        await asyncio.gather(*map(self._ask_together, batches))
+
+    async def _ask_together(self, asked: Sequence[tuple[Peeked, asyncio.Future[Payload]]]) -> None:
+        peek = Peek(
+            questions=tuple(peeked for peeked, _ in asked),
+            task=workflow.info().get_current_history_length(),
+        )
+        try:
+            value = await self._start(_input(peek))
+            answers = unpack(value.payload)
+        except (FailureError, ValueError):
+            answers = []
+        if len(answers) != len(asked):  # it failed, or was made by another version
+            answers = [encode_referral(Wait())] * len(asked)
+        for (_, future), answer in zip(asked, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+
+def _input(peek: Peek) -> StartLocalActivityInput:
+    return StartLocalActivityInput(
+        activity=PEEK,
+        args=[encode(peek)],
+        activity_id=None,
+        schedule_to_close_timeout=2 * _TIMEOUT,
+        schedule_to_start_timeout=None,
+        start_to_close_timeout=_TIMEOUT,
+        retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=2),
+        local_retry_threshold=None,
+        cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
+        headers={},
+        summary=None,  # one more payload would cost a hit a seventh of its CPU
+        arg_types=None,
+        ret_type=RawValue,
+    )

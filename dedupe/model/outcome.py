@@ -1,0 +1,231 @@
+"""Outcomes: how an execution ended, and how that travels.
+
+`Outcome` is what is recorded under a key; `Answer` is an outcome on its way to one call. Each crosses the
+wire as one payload: a success is the activity's own result, byte for byte, with a mark in its metadata; so it
+is decoded to the activity's return type as the result of a plain call is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, assert_never
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import DecodeError
+from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
+
+from dedupe.model.messages import MARK, FailureMessage, decode, encode
+
+NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
+"""Of an activity that was completed without a payload, as other languages' void activities are."""
+
+_SUCCEEDED = b"succeeded"
+_FAILED = b"failed"
+_FAILED_AT_LENGTH = b"failed at length"
+_ABANDONED = b"abandoned"
+_UNRECORDED = b"unrecorded"
+_FACTS = "dedupe-facts"
+"""Key in the metadata of a long failure: all of its message but the failure."""
+_LARGEST_JSON = 1_500_000
+"""Bytes of JSON beyond which a failure travels as it is, which is shorter: the service takes 2 MB."""
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The activity returned."""
+
+    result: Payload
+    """The encoded return value, out of the payload codec."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The activity failed for good: its retry policy was exhausted, or forbade another attempt."""
+
+    failure: Failure
+    """What a plain call would have raised: an activity failure with its cause."""
+
+    @property
+    def is_definite(self) -> bool:
+        """Whether the activity itself said that it has failed for good: an error it flagged non-retryable.
+
+        Whatever else ended it (attempts that ran out, an error type the retry policy stops at, a time-out, a
+        refused report, a cancellation), the last attempt may have had its effect.
+        """
+        return self.failure.cause.application_failure_info.non_retryable
+
+    @property
+    def is_cancellation(self) -> bool:
+        """Whether the activity was cancelled: the end of those who waited for it, and of nobody else."""
+        return self.failure.cause.HasField("canceled_failure_info")
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """The call that executed is gone, and nobody knows whether the effect happened: it is to be executed
+    again.
+
+    It is recorded as any outcome, so a late one of that call changes nothing.
+    """
+
+
+Outcome = Succeeded | Failed | Abandoned
+
+
+def encode_outcome(outcome: Outcome) -> Payload:
+    """Return the payload that records an outcome."""
+    match outcome:
+        case Abandoned():
+            return Payload(metadata={"encoding": b"binary/null", MARK: _ABANDONED})
+        case Succeeded(result):
+            return _marked(result, _SUCCEEDED)
+        case Failed(failure):
+            return _encode_failure(failure, FailureMessage(failure={}))
+        case _ as never:
+            assert_never(never)
+
+
+def decode_outcome(payload: Payload) -> Outcome:
+    """Return the outcome that a payload records.
+
+    Raises:
+        ValueError: It records none.
+    """
+    if payload.metadata.get(MARK) == _ABANDONED:
+        return Abandoned()
+    match _decode(payload):
+        case Payload() as result:
+            return Succeeded(result)
+        case (Failure() as failure, FailureMessage()):
+            return Failed(failure)
+        case None:
+            message = "this is not an outcome"
+            raise ValueError(message)
+
+
+class How(StrEnum):
+    """How a call came by its answer."""
+
+    EXECUTED = "executed"
+    """Its own execution."""
+    JOINED = "joined"
+    """It waited for another call's execution."""
+    REUSED = "reused"
+    """The outcome was recorded before the call was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An outcome as one call gets it."""
+
+    outcome: Succeeded | Failed
+    settled_at: datetime
+    """Server time at which the outcome was recorded."""
+    how: How
+
+    @property
+    def reused(self) -> bool:
+        """Whether the outcome was recorded before the call was made."""
+        return self.how is How.REUSED
+
+    def encode(self) -> Payload:
+        """Return the payload that carries this answer."""
+        match self.outcome:
+            case Succeeded(result):
+                return _marked(result, self.how.value.encode())
+            case Failed(failure):
+                facts = FailureMessage(failure={}, failed_at=self.settled_at, reused=self.reused)
+                return _encode_failure(failure, facts)
+            case _ as never:
+                assert_never(never)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedAnswer:
+    """A failure as it came to one call."""
+
+    failure: Failure
+    failed_at: datetime
+    """Server time at which the failure was recorded."""
+    reused: bool
+    """Whether it was recorded before the call was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SucceededAnswer:
+    """A result as it came to one call."""
+
+    result: Payload
+    how: How
+
+
+def decode_answer(payload: Payload) -> SucceededAnswer | FailedAnswer | None:
+    """Return the result, or the failure, that a payload carries; None where it is not an answer."""
+    mark = payload.metadata.get(MARK, b"").decode()
+    if mark in set(How):
+        return SucceededAnswer(result=unmarked(payload), how=How(mark))
+    match _decode(payload):
+        case (Failure() as failure, FailureMessage(failed_at=datetime() as failed_at, reused=reused)):
+            return FailedAnswer(failure=failure, failed_at=failed_at, reused=reused)
+        case _:
+            return None
+
+
+def unrecorded(result: Payload) -> Payload:
+    """Return a result that the job has to record, since its activity could not."""
+    return _marked(result, _UNRECORDED)
+
+
+def is_recorded(payload: Payload) -> bool:
+    """Return whether a twin returned what is recorded. A result that was completed elsewhere is unmarked."""
+    return payload.metadata.get(MARK, _UNRECORDED) != _UNRECORDED
+
+
+def unmarked(payload: Payload) -> Payload:
+    """Return a payload without its mark."""
+    plain = Payload()
+    plain.CopyFrom(payload)
+    plain.metadata.pop(MARK, None)
+    return plain
+
+
+def _marked(result: Payload, mark: bytes) -> Payload:
+    payload = Payload()
+    payload.CopyFrom(result)
+    payload.metadata[MARK] = mark
+    return payload
+
+
+def _encode_failure(failure: Failure, facts: FailureMessage) -> Payload:
+    as_json: Mapping[str, Any] = MessageToDict(failure)
+    payload = encode(facts.model_copy(update={"failure": as_json})).payload
+    payload.metadata[MARK] = _FAILED
+    if payload.ByteSize() <= _LARGEST_JSON:
+        return payload
+    return Payload(
+        metadata={
+            "encoding": b"binary/plain",
+            MARK: _FAILED_AT_LENGTH,
+            _FACTS: facts.model_dump_json().encode(),
+        },
+        data=failure.SerializeToString(),
+    )
+
+
+def _decode(payload: Payload) -> Payload | tuple[Failure, FailureMessage] | None:
+    mark = payload.metadata.get(MARK)
+    if mark == _SUCCEEDED:
+        return unmarked(payload)
+    if mark == _FAILED:
+        message = decode(FailureMessage, payload)
+        return ParseDict(dict(message.failure), Failure(), ignore_unknown_fields=True), message
+    if mark == _FAILED_AT_LENGTH:
+        message = decode(FailureMessage, Payload(data=payload.metadata[_FACTS]))
+        try:
+            return Failure.FromString(payload.data), message
+        except DecodeError as error:
+            reason = "this is not a failure"
+            raise ValueError(reason) from error
+    return None

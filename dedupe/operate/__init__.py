@@ -1,0 +1,1 @@
+"""What runs in an operator's process: keys seen from outside, and the command line over them."""

@@ -1,0 +1,304 @@
+"""Keys from outside: what is recorded, and how to drop it. For operators and tests.
+
+All of it is between the caller and the service: no worker has to run.
+"""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import assert_never
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
+from temporalio.client import Client
+from temporalio.exceptions import FailureError
+from temporalio.service import RPCError
+
+from dedupe.errors import (
+    DedupeError,
+    InvalidDeduplicationKeyError,
+    KeyExecutingError,
+    UnreadableRecordError,
+)
+from dedupe.key.owner import Alive, whereabouts
+from dedupe.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
+from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Start
+from dedupe.model.outcome import Abandoned, Failed, Succeeded
+from dedupe.model.record import Absent, Executing, Execution, Settled
+from dedupe.record.handle import KeyHandle
+from dedupe.record.timeskipping import is_time_skipping, server_time
+
+_ROUNDS = 5
+"""How often a key whose runs come and go is read again, until it is forgotten."""
+
+
+class KeyState(StrEnum):
+    """Where a key stands."""
+
+    EXECUTING = "executing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRecord:
+    """What is recorded under one key."""
+
+    key: str
+    """The key; its HMAC where the project hides its keys."""
+    workflow_id: str
+    """Id of the key's workflow."""
+    state: KeyState
+    activity: str
+    generation: int
+    """1 for the key's first execution, one more for each that follows a failure."""
+    idempotency_key: str
+    started_at: datetime
+    started_by: str
+    """Workflow id of the job whose call was executed."""
+    settled_at: datetime | None
+    """When the execution ended; None while it is executing."""
+    expires_at: datetime | None
+    """When the record will be dropped; None: never, or not settled yet."""
+    result_json: str | None
+    """What the activity returned, as JSON; None unless it succeeded."""
+    failure: str | None
+    """Why it failed; None unless it did."""
+
+
+class DedupeKeys:
+    """The keys of one project in the client's namespace."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        organization: str,
+        project: str,
+        key_secret: bytes | str | None = None,
+    ) -> None:
+        """Look at keys; the settings are those of the project's `DedupePlugin`.
+
+        Raises:
+            InvalidKeyspaceError: Organization, project or secret is empty.
+        """
+        self._client = client
+        self._keyspace = Keyspace(
+            organization=organization,
+            project=project,
+            key_secret=key_secret.encode() if isinstance(key_secret, str) else key_secret,
+        )
+        self._skips_time: bool | None = None
+
+    async def get(
+        self, key: str, *, scope: Scope = Scope.PROJECT, job: str | None = None
+    ) -> KeyRecord | None:
+        """Return what is recorded under a key; None where nothing is.
+
+        Args:
+            key: The key as calls give it.
+            scope: The scope as calls give it.
+            job: The workflow type, for `Scope.JOB`.
+
+        Raises:
+            InvalidDeduplicationKeyError: It is no key.
+            UnreadableRecordError: The client cannot decode it, or something else has taken the workflow id.
+            RPCError: The service could not be asked.
+        """
+        return await self._get(self._keyspace.scoped(key, scope=scope, job=job).format())
+
+    async def list(
+        self, *, prefix: str = "", scope: Scope = Scope.PROJECT, job: str | None = None
+    ) -> AsyncIterator[KeyRecord]:
+        """Yield the records of one scope whose keys begin with `prefix`.
+
+        They come from the service's visibility, which may lag behind; the time-skipping server has none.
+
+        Raises:
+            InvalidDeduplicationKeyError: A prefix was given where the project hides its keys.
+            UnreadableRecordError: The client cannot decode one of them.
+            RPCError: The service could not be asked.
+        """
+        if prefix and self._keyspace.key_secret is not None:
+            raise InvalidDeduplicationKeyError(
+                reason="with a key_secret keys have no prefixes. List them all"
+            )
+        owner = self._keyspace.owner(scope, job=job)
+        ids = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
+        query = (
+            f"WorkflowType IN ('{IN_PLACE}', '{DELEGATED}') AND CloseTime IS NULL "
+            f"AND WorkflowId STARTS_WITH '{ids}'"
+        )
+        async for key_id in self._ids(query):
+            record = await self._get(key_id)
+            if record is None or not record.key.startswith(prefix):
+                continue
+            # The ids of others may begin alike, since long ones are cut; some stores take "a" for "A", too.
+            if ScopedKey(scope=scope, owner=owner, key=record.key).format() == key_id:
+                yield record
+
+    async def _ids(self, query: str) -> AsyncIterator[str]:
+        request = ListWorkflowExecutionsRequest(namespace=self._client.namespace, query=query)
+        while True:
+            response = await self._client.workflow_service.list_workflow_executions(request, retry=True)
+            for each in response.executions:
+                yield each.execution.workflow_id
+            if not response.next_page_token:
+                return
+            request.next_page_token = response.next_page_token
+
+    async def forget(
+        self, key: str, *, scope: Scope = Scope.PROJECT, job: str | None = None, force: bool = False
+    ) -> bool:
+        """Drop what is recorded under a key; the next call executes.
+
+        Args:
+            key: The key as calls give it.
+            scope: The scope as calls give it.
+            job: The workflow type, for `Scope.JOB`.
+            force: Also while the key is executing. The activity is cancelled, but its effect may still
+                happen, and those who wait execute again.
+
+        Returns:
+            Whether there was anything to drop.
+
+        Raises:
+            KeyExecutingError: The key is executing, and `force` is not set.
+            UnreadableRecordError: As in `get`.
+            RPCError: The service could not be asked.
+        """
+        scoped = self._keyspace.scoped(key, scope=scope, job=job)
+        handle = KeyHandle(client=self._client, key_id=scoped.format())
+        for _ in range(_ROUNDS):
+            with _readable(handle.key_id):
+                record = await handle.read(now=await self._now())
+            if isinstance(record, Absent):
+                return False
+            if not force and await self._is_executing(record):
+                break
+            if await self._forget(handle, record.execution):
+                return True
+        raise KeyExecutingError(key=scoped.key)
+
+    async def _is_executing(self, record: Executing | Settled) -> bool:
+        """Return whether an attempt is under way, even if an earlier one has been recorded meanwhile."""
+        owner = record.execution.owner
+        if isinstance(record, Executing) or owner is None:
+            return isinstance(record, Executing)
+        return isinstance(await whereabouts(self._client, owner, now=await self._now()), Alive)
+
+    async def _forget(self, handle: KeyHandle, execution: Execution) -> bool:
+        """End the run that is a record. Return whether it was still the current one."""
+        run_id = execution.run_id
+        if not execution.is_open:  # put a run that records nothing over it
+            start = execution.start.model_copy(update={"owner": None, "plan": None})
+            over = await handle.acquire(start, task_queue=f"{FORGOTTEN}-keys", again=True)
+            if over is None:
+                return False
+            run_id = over
+        return await handle.end(run_id, details=FORGOTTEN, reason="forgotten")
+
+    async def _get(self, key_id: str) -> KeyRecord | None:
+        handle = KeyHandle(client=self._client, key_id=key_id)
+        with _readable(key_id):
+            match await handle.read(now=await self._now()):
+                case Absent():
+                    return None
+                case Executing(execution=execution):
+                    return _record(
+                        key_id, execution.start, KeyState.EXECUTING, started_at=execution.started_at
+                    )
+                case Settled() as settled:
+                    return self._settled(key_id, settled)
+
+    def _settled(self, key_id: str, settled: Settled) -> KeyRecord | None:
+        execution = settled.execution
+        state, result, failure = KeyState.FAILED, None, None
+        match settled.outcome:
+            case Succeeded(payload):
+                state, result = KeyState.SUCCEEDED, _json(payload)
+            case Failed() as failed:
+                failure = self._reason(failed)
+            case Abandoned():
+                return None
+            case _ as never:
+                assert_never(never)
+        return _record(
+            key_id,
+            execution.start,
+            state,
+            started_at=execution.started_at,
+            settled_at=settled.settled_at,
+            expires_at=settled.expires_at,
+            result_json=result,
+            failure=failure,
+        )
+
+    def _reason(self, failed: Failed) -> str:
+        converter = self._client.data_converter
+        error = converter.failure_converter.from_failure(failed.failure, converter.payload_converter)
+        cause = error.cause if isinstance(error, FailureError) else None
+        return f"{type(error).__name__}: {error}" if cause is None else str(cause)
+
+    async def _now(self) -> datetime:
+        return await server_time(self._client) if await self._is_time_skipping() else datetime.now(UTC)
+
+    async def _is_time_skipping(self) -> bool:
+        if self._skips_time is None:
+            self._skips_time = await is_time_skipping(self._client)
+        return self._skips_time
+
+
+@contextmanager
+def _readable(key_id: str) -> Generator[None]:
+    """Say of which key it is that the client's data converter cannot read the record.
+
+    Raises:
+        UnreadableRecordError: It cannot. What a payload codec or a model raises may hold parts of the record.
+    """
+    try:
+        yield
+    except (RPCError, DedupeError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a payload codec may raise anything
+        raise UnreadableRecordError(key=key_id, reason=type(error).__name__) from None
+
+
+def _record(
+    key_id: str,
+    start: Start,
+    state: KeyState,
+    *,
+    started_at: datetime,
+    settled_at: datetime | None = None,
+    expires_at: datetime | None = None,
+    result_json: str | None = None,
+    failure: str | None = None,
+) -> KeyRecord:
+    return KeyRecord(
+        key=start.key,
+        workflow_id=key_id,
+        state=state,
+        activity=start.activity,
+        generation=start.generation,
+        idempotency_key=start.idempotency_key,
+        started_at=started_at,
+        started_by=start.caller,
+        settled_at=settled_at,
+        expires_at=expires_at,
+        result_json=result_json,
+        failure=failure,
+    )
+
+
+def _json(payload: Payload) -> str:
+    encoding = payload.metadata.get("encoding", b"").decode()
+    if encoding.startswith("json/"):
+        return payload.data.decode()
+    if encoding == "binary/null":
+        return "null"
+    return json.dumps({"encoding": encoding, "data": base64.b64encode(payload.data).decode()})

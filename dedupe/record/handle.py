@@ -1,0 +1,198 @@
+"""The handle: the one door to a key's record. Read it, acquire the key, record an outcome, end a run.
+
+Each method is one request, built by hand: requests that go through the user's client pass the client's
+interceptors, and one that renames workflows or gives them a time-out breaks records. The payload codec
+applies. Invariant: nothing but acquiring and reading addresses a key without the id of a run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution, WorkflowType
+from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    SignalWorkflowExecutionRequest,
+    StartWorkflowExecutionRequest,
+    TerminateWorkflowExecutionRequest,
+)
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.converter import DataConverter, WorkflowSerializationContext
+from temporalio.service import RPCError, RPCStatusCode
+
+from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, Start, cut, encode, pack_with
+from dedupe.model.outcome import Outcome, encode_outcome
+from dedupe.model.record import Absent, Record, Run, record_of
+from dedupe.record.history import fetch, follow, is_missing
+from dedupe.record.reader import Reader
+
+_FOR_EVER = timedelta(days=36_500)
+"""Start delay of a key that is kept for ever."""
+_LONGER = timedelta(minutes=1)
+"""By which the start delay of a key with a TTL is longer than what it needs at the most."""
+LARGEST_OUTCOME = 2_096_000
+"""Bytes of an encoded outcome that the service takes in a signal."""
+
+
+class OutcomeTooLargeError(Exception):
+    """An outcome is larger than what the service takes in a signal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyHandle:
+    """One key in one namespace."""
+
+    client: Client
+    key_id: str
+
+    async def read(self, *, now: datetime) -> Record:
+        """Return what is recorded under the key at `now`.
+
+        Raises:
+            RPCError: The service could not be asked.
+            Exception: See `Reader.run`.
+        """
+        run = await self.run()
+        return Absent() if run is None else record_of(run, now=now)
+
+    async def run(self, run_id: str = "") -> Run | None:
+        """Return the key's current run, or one run; None where the service knows none.
+
+        Raises:
+            RPCError: The service could not be asked.
+            Exception: See `Reader.run`.
+        """
+        events = await fetch(self.client, self.key_id, run_id=run_id)
+        return None if events is None else await self._reader.run(events)
+
+    async def wait(self, run_id: str) -> None:
+        """Wait until a run has an outcome, or is closed.
+
+        Raises:
+            RPCError: The service could not be asked, or knows no such run.
+        """
+        await follow(self.client, self.key_id, run_id=run_id)
+
+    async def acquire(
+        self, start: Start, *, task_queue: str, arguments: Payload | None = None, again: bool
+    ) -> str | None:
+        """Begin an execution: start a run of the key's workflow.
+
+        Args:
+            start: Its input.
+            task_queue: Where the workflows of keys live.
+            arguments: The packed arguments, where the execution is delegated.
+            again: Whether a closed run was read, over which this one is to begin.
+
+        Returns:
+            The id of the run; None where somebody holds the key, or, without `again`, a run has been closed.
+
+        Raises:
+            RPCError: The service did not take the request.
+        """
+        reuse = WorkflowIdReusePolicy
+        request = StartWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            identity=self.client.identity,
+            request_id=str(uuid4()),
+            workflow_id=self.key_id,
+            workflow_type=WorkflowType(name=DELEGATED if start.owner is None else IN_PLACE),
+            task_queue=TaskQueue(name=task_queue),
+            workflow_id_reuse_policy=reuse.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE
+            if again
+            else reuse.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+            workflow_id_conflict_policy=WorkflowIdConflictPolicy.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+        )
+        if start.owner is not None:
+            request.workflow_start_delay.FromTimedelta(_delay(start))
+        value = encode(start) if arguments is None else pack_with(start, arguments)
+        request.input.payloads.extend(await self._encode([value]))
+        [summary] = await self._encode([cut(f"{start.activity} · {start.key}")])
+        request.user_metadata.summary.CopyFrom(summary)
+        try:
+            response = await self.client.workflow_service.start_workflow_execution(request, retry=True)
+        except RPCError as error:
+            if error.status == RPCStatusCode.ALREADY_EXISTS:
+                return None
+            raise
+        return response.run_id
+
+    async def record(self, run_id: str, outcome: Outcome) -> bool:
+        """Record how the execution of a run ended. The first outcome of a run counts.
+
+        Returns:
+            Whether that run is open.
+
+        Raises:
+            OutcomeTooLargeError: The service does not take so much.
+            RPCError: The service did not take the request.
+        """
+        payloads = await self._encode([RawValue(encode_outcome(outcome))])
+        size = sum(payload.ByteSize() for payload in payloads)
+        if size > LARGEST_OUTCOME:
+            raise OutcomeTooLargeError(
+                f"the result of {size:,} bytes is larger than the {LARGEST_OUTCOME:,} a record takes"
+            )
+        request = SignalWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            identity=self.client.identity,
+            request_id=str(uuid4()),
+            workflow_execution=WorkflowExecution(workflow_id=self.key_id, run_id=run_id),
+            signal_name=OUTCOME,
+            input=Payloads(payloads=payloads),
+        )
+        try:
+            await self.client.workflow_service.signal_workflow_execution(request, retry=True)
+        except RPCError as error:
+            if is_missing(error):
+                return False
+            raise
+        return True
+
+    async def end(self, run_id: str, *, details: str, reason: str) -> bool:
+        """End one run. Returns whether it was open.
+
+        Raises:
+            RPCError: The service did not take the request.
+        """
+        request = TerminateWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            identity=self.client.identity,
+            workflow_execution=WorkflowExecution(workflow_id=self.key_id, run_id=run_id),
+            reason=reason,
+            details=Payloads(
+                payloads=[Payload(metadata={"encoding": b"binary/plain"}, data=details.encode())]
+            ),
+        )
+        try:
+            await self.client.workflow_service.terminate_workflow_execution(request, retry=True)
+        except RPCError as error:
+            if is_missing(error):
+                return False
+            raise
+        return True
+
+    @property
+    def _reader(self) -> Reader:
+        return Reader(client=self.client, key_id=self.key_id)
+
+    @property
+    def converter(self) -> DataConverter:
+        """The client's data converter, in the context of the key's workflow."""
+        return self.client.data_converter.with_context(
+            WorkflowSerializationContext(namespace=self.client.namespace, workflow_id=self.key_id)
+        )
+
+    async def _encode(self, values: Sequence[object]) -> list[Payload]:
+        return await self.converter.encode(values)
+
+
+def _delay(start: Start) -> timedelta:
+    """Return for how long a key lies dormant: until its record has expired, however long the effect takes."""
+    if start.ttl is None:
+        return _FOR_EVER
+    longest = start.owner.longest_attempt if start.owner is not None else None
+    return min(start.ttl + (longest or timedelta(0)) + _LONGER, _FOR_EVER)

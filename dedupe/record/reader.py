@@ -1,0 +1,119 @@
+"""The reader: from the events of a key's history to a `Run`, out of the payload codec."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
+
+from dedupe.errors import UnreadableRecordError
+from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, REPLACED, Start, unpack_with
+from dedupe.model.outcome import NO_RESULT, Failed, Outcome, Succeeded, decode_outcome
+from dedupe.model.record import Closed, End, Execution, Run
+from dedupe.record.events import Events, failure_of, scheduled_id, time_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """How the records of one key are decoded."""
+
+    client: Client
+    """Whose payload codec the key is read with."""
+    key_id: str
+    """Id of the key's workflow."""
+
+    async def run(self, events: Events) -> Run:
+        """Return what the history of a run says.
+
+        Raises:
+            UnreadableRecordError: The id is taken by something that is not a record.
+            Exception: Whatever the payload codec raises for payloads that it cannot decode. A record that
+                cannot be decoded is not passed over for a later one.
+        """
+        if events.workflow_type not in {IN_PLACE, DELEGATED}:
+            raise UnreadableRecordError(
+                key=self.key_id, reason=f"its id is taken by a workflow of type {events.workflow_type!r}"
+            )
+        start = await self._start(events)
+        closed = await self._closed(events)
+        execution = Execution(
+            run_id=events.run_id, start=start, started_at=events.started_at, is_open=closed is None
+        )
+        end = None
+        if events.end is not None and closed is not Closed.FORGOTTEN:
+            end = End(outcome=await self._outcome(events.end, events), at=time_of(events.end))
+        return Run(execution=execution, end=end, closed=closed)
+
+    async def _start(self, events: Events) -> Start:
+        [payload, *_] = await raw(self._converter, events.input)
+        start, _ = unpack_with(Start, payload)
+        return start
+
+    async def _closed(self, events: Events) -> Closed | None:
+        match events.closed_by:
+            case None:
+                return None
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+                return Closed.ITSELF
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+                marks = [payload.data for payload in events.termination]
+                if marks == [FORGOTTEN.encode()]:
+                    return Closed.FORGOTTEN
+                if marks == [REPLACED.encode()]:
+                    return Closed.REPLACED
+                return Closed.OUTSIDE
+            case _:
+                return Closed.OUTSIDE
+
+    async def _outcome(self, end: HistoryEvent, events: Events) -> Outcome:
+        if end.HasField("workflow_execution_signaled_event_attributes"):
+            signal = end.workflow_execution_signaled_event_attributes
+            [payload, *_] = await raw(self._converter, signal.input.payloads)
+            return decode_outcome(payload)
+        return await self.activity_outcome(end, events.scheduled[scheduled_id(end)], workflow_type=DELEGATED)
+
+    async def activity_outcome(
+        self, end: HistoryEvent, scheduled: HistoryEvent, *, workflow_type: str
+    ) -> Outcome:
+        """Return how an activity ended, that a workflow with this reader's id scheduled."""
+        converter = self._activity_converter(
+            scheduled.activity_task_scheduled_event_attributes, workflow_type=workflow_type
+        )
+        if end.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            results = end.activity_task_completed_event_attributes.result.payloads
+            decoded = await raw(converter, results)
+            return Succeeded(decoded[0] if decoded else NO_RESULT)
+        failure = failure_of(end, scheduled)
+        await converter.decode_failure(failure)  # out of the codec, in place
+        return Failed(failure)
+
+    @property
+    def _converter(self) -> DataConverter:
+        return self.client.data_converter.with_context(
+            WorkflowSerializationContext(namespace=self.client.namespace, workflow_id=self.key_id)
+        )
+
+    def _activity_converter(
+        self, scheduled: ActivityTaskScheduledEventAttributes, *, workflow_type: str
+    ) -> DataConverter:
+        return self.client.data_converter.with_context(
+            ActivitySerializationContext(
+                namespace=self.client.namespace,
+                workflow_id=self.key_id,
+                workflow_type=workflow_type,
+                activity_id=scheduled.activity_id,
+                activity_type=scheduled.activity_type.name,
+                activity_task_queue=scheduled.task_queue.name,
+                is_local=False,
+            )
+        )
+
+
+async def raw(converter: DataConverter, payloads: Sequence[Payload]) -> list[Payload]:
+    """Return payloads out of the codec, unconverted."""
+    values = await converter.decode(payloads, [RawValue] * len(payloads))
+    return [value.payload for value in values]

@@ -1,0 +1,566 @@
+"""The protocol, driven step by step through interleavings, losses and deaths that no server can be made to
+show.
+
+The code of attempts, claims and of the record is the package's own; only the service is one in memory, where
+each request waits until it is let through, is lost, or has its answer lost. What must hold is said as
+invariants, each checked when an effect begins or a call is answered.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
+
+import dedupe.claims.claim
+import dedupe.key.begin
+from dedupe.claims.claim import Claims, _Attempt
+from dedupe.claims.settle import _settle
+from dedupe.execution.attempt import Attempt
+from dedupe.model.messages import (
+    FORGOTTEN,
+    Claim,
+    Execute,
+    NotHeld,
+    Order,
+    Owner,
+    Question,
+    Start,
+    Wait,
+    decode_referral,
+    encode_referral,
+    is_referral,
+)
+from dedupe.model.outcome import (
+    Failed,
+    FailedAnswer,
+    Outcome,
+    Succeeded,
+    SucceededAnswer,
+    decode_answer,
+    is_recorded,
+    unmarked,
+)
+from dedupe.model.record import Closed, Executing, Run, Settled
+from dedupe.record.handle import KeyHandle
+from tests.rig.service import LATER, LONGEST_ATTEMPT, CallState, Fate, Service
+
+MOST_ATTEMPTS = 3
+TTL = timedelta(seconds=5)
+
+
+class LostError(Exception):
+    """The worker died."""
+
+
+def failure(*, definite: bool) -> Failure:
+    """Return the failure of an activity."""
+    info = ApplicationFailureInfo(type="Refused", non_retryable=definite)
+    cause = Failure(message="refused", application_failure_info=info)
+    made = Failure(message="Activity task failed", cause=cause)
+    made.activity_failure_info.activity_type.name = "charge"
+    return made
+
+
+@dataclass
+class Effect:
+    """One effect that has begun."""
+
+    call: str
+    run_id: str
+    idempotency_key: str
+    deadline: datetime
+    end: "asyncio.Future[str]"
+    forced: bool = False
+
+
+@dataclass
+class Stage:
+    """Everything of one example."""
+
+    service: Service = field(default_factory=Service)
+    effects: list[Effect] = field(default_factory=list[Effect])
+    begun: list[Effect] = field(default_factory=list[Effect])
+    answers: dict[str, Any] = field(default_factory=dict[str, Any])
+    jobs: dict[str, "asyncio.Task[None]"] = field(default_factory=dict[str, "asyncio.Task[None]"])
+    attempts: dict[str, "asyncio.Task[Payload]"] = field(default_factory=dict[str, "asyncio.Task[Payload]"])
+    time_outs: dict[str, "asyncio.Task[Any]"] = field(default_factory=dict[str, "asyncio.Task[Any]"])
+    zombies: list["asyncio.Task[Payload]"] = field(default_factory=list["asyncio.Task[Payload]"])
+    calls: int = 0
+    was_forced: bool = False
+
+    # -------------------------------------------------------------------------------------- what jobs do
+
+    def ask(self, *, skip_failure: bool, ttl: timedelta | None = None) -> None:
+        """Let a job make a call."""
+        self.calls += 1
+        name = f"call-{self.calls}"
+        self.jobs[name] = asyncio.ensure_future(self._job(name, skip_failure=skip_failure, ttl=ttl))
+
+    async def _job(self, name: str, *, skip_failure: bool, ttl: timedelta | None) -> None:
+        """What `dedupe.job.interceptor` does, step by step."""
+        question = Question(
+            key_id="proj:o/p:k",
+            key="k",
+            activity="charge",
+            skip_failure=skip_failure,
+            called_at=self.service.now,
+        )
+        payload = encode_referral(Execute())
+        step = 0
+        while (answer := decode_answer(payload)) is None:
+            step += 1
+            match referral := decode_referral(payload):
+                case Execute():
+                    payload = await self._execute(name, f"{name}~{step}", question, referral, ttl)
+                case Wait():
+                    payload = await self._claim(question, referral)
+                case NotHeld():
+                    self.answers[name] = "not held"
+                    return
+                case _:
+                    raise AssertionError(referral)
+        self.answers[name] = answer
+        self._check_answer(answer)
+
+    async def _execute(
+        self, job: str, activity_id: str, question: Question, execute: Execute, ttl: timedelta | None
+    ) -> Payload:
+        """Schedule the twin, and have the service attempt it until it ends."""
+        owner = Owner(workflow_id=job, run_id=job, activity_id=activity_id, longest_attempt=LONGEST_ATTEMPT)
+        call = self.service.calls[activity_id] = CallState(owner)
+        scheduled_at = self.service.now
+        for number in range(1, MOST_ATTEMPTS + 1):
+            order = Order(
+                question=question, ttl=ttl, asked_at=execute.asked_at, waited_for=execute.waited_for
+            )
+            call.last_started = self.service.now
+            attempt = asyncio.ensure_future(self._attempt(owner, order, number, scheduled_at))
+            timed_out = asyncio.ensure_future(asyncio.Event().wait())
+            self.attempts[activity_id] = attempt
+            self.time_outs[activity_id] = timed_out
+            try:
+                await asyncio.wait({attempt, timed_out}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.zombies.append(attempt)  # what becomes of it now is nothing to this call
+                self.time_outs.pop(activity_id).cancel()
+            if not attempt.done() or attempt.cancelled() or isinstance(attempt.exception(), LostError):
+                call.last_started = None
+                continue
+            task = attempt
+            if task.exception() is None:
+                return await self._returned(call, task.result())
+            error = task.exception()
+            assert isinstance(error, ApplicationError), error
+            if error.non_retryable:
+                break
+        else:
+            error = ApplicationError("lost")
+        call.is_pending = False
+        outcome = Failed(failure(definite=error.non_retryable))
+        call.end = outcome
+        payload = await self._settle(owner, outcome)
+        if isinstance(decode_referral(payload), NotHeld):  # it never acquired the key: a failure of its own
+            return encode_referral(NotHeld())
+        return payload
+
+    async def _returned(self, call: CallState, payload: Payload) -> Payload:
+        call.is_pending = False
+        if is_recorded(payload):
+            call.ended_recorded = not is_referral(payload)
+            call.went_on = is_referral(payload)
+            return payload
+        call.end = Succeeded(unmarked(payload))
+        return await self._settle(call.owner, call.end)
+
+    async def _settle(self, owner: Owner, outcome: Outcome) -> Payload:
+        while True:
+            try:
+                return await _settle(self.key, owner, outcome)
+            except RPCError:
+                continue
+
+    async def _claim(self, question: Question, wait: Wait) -> Payload:
+        claims = Claims(client=self._client, task_queue="keys", most_following=0, in_place={"charge"})
+        claim = Claim(question=question, asked_at=wait.asked_at, waited_for=wait.run_id)
+        scheduled, number = self.service.now, 0
+        while True:
+            number += 1
+            info: Any = SimpleNamespace(
+                scheduled_time=scheduled,
+                current_attempt_scheduled_time=self.service.now,
+                attempt=number,
+                start_to_close_timeout=timedelta(minutes=1),
+                schedule_to_close_timeout=None,
+                heartbeat_timeout=None,
+                heartbeat_details=[],
+                workflow_id="w",
+                workflow_run_id="r",
+                activity_id="c",
+            )
+            try:
+                return await _Attempt(claims, claim, Payload(), info).answer()
+            except (ApplicationError, RPCError):
+                await self.service.ask(LATER, lambda: None)
+
+    # --------------------------------------------------------------------------------- what workers do
+
+    async def _attempt(self, owner: Owner, order: Order, number: int, scheduled_at: datetime) -> Payload:
+        attempt = Attempt(
+            key=self.key,
+            order=order,
+            owner=owner,
+            number=number,
+            asked_at=order.asked_at or scheduled_at,
+            now=self.service.now,
+            task_queue="keys",
+        )
+        deadline = self.service.now + LONGEST_ATTEMPT
+
+        async def effect(start: Start) -> Payload:
+            return await self._effect(owner, start, deadline)
+
+        return await attempt.run(effect)
+
+    async def _effect(self, owner: Owner, start: Start, deadline: datetime) -> Payload:
+        self._check_begin(owner, start)
+        run = self.service.current
+        assert run is not None
+        effect = Effect(
+            call=owner.activity_id,
+            run_id=run.execution.run_id,
+            idempotency_key=start.idempotency_key,
+            deadline=deadline,
+            end=asyncio.get_running_loop().create_future(),
+        )
+        self.effects.append(effect)
+        self.begun.append(effect)
+        try:
+            how = await effect.end
+        finally:
+            self.effects.remove(effect)
+        match how:
+            case "returns":
+                return Payload(
+                    metadata={"encoding": b"json/plain"}, data=f'"{effect.call} {len(self.begun)}"'.encode()
+                )
+            case "fails":
+                raise ApplicationError("refused", type="Refused", non_retryable=True)
+            case "is lost":
+                raise LostError
+            case _:
+                raise ApplicationError("refused", type="Refused")
+
+    # --------------------------------------------------------------------------------------- invariants
+
+    def _check_begin(self, owner: Owner, start: Start) -> None:
+        """Check what must hold whenever an effect begins."""
+        run = self.service.current
+        assert run is not None
+        assert self.was_forced or run.closed is None, "an effect begins on a run that is closed"
+        assert self.was_forced or run.end is None, "an effect begins on a run that has an outcome"
+        named = run.execution.owner
+        assert self.was_forced or (named is not None and named.is_same_call(owner)), (
+            "another call holds the key"
+        )
+        alive = [other for other in self.effects if other.deadline > self.service.now and not other.forced]
+        assert all(other.call == owner.activity_id for other in alive), "two calls execute at once"
+        if len(self.service.runs) > 1 and not self.was_forced:
+            previous = self.service.runs[-2]
+            keeps = start.idempotency_key == previous.execution.start.idempotency_key
+            assert keeps == self._leaves_open(previous), (
+                "the idempotency key moved on, or stayed, without a reason"
+            )
+        # Where other attempts of this call are on their way, theirs is the same.
+        same = {other.idempotency_key for other in self.effects if other.run_id == run.execution.run_id}
+        assert same <= {start.idempotency_key}
+
+    def _leaves_open(self, run: Run) -> bool:
+        """Return whether the effect of a run may have happened, so that the next one continues it."""
+        if run.closed is Closed.FORGOTTEN or run.end is None:
+            return False
+        ttl = run.execution.start.ttl
+        if ttl is not None and run.end.at + ttl <= self.service.ended_at[run.execution.run_id]:
+            return False
+        outcome = run.end.outcome
+        return not isinstance(outcome, Succeeded) and not (
+            isinstance(outcome, Failed) and outcome.is_definite
+        )
+
+    def _check_answer(self, answer: SucceededAnswer | FailedAnswer) -> None:
+        """Check that a call got what is, or was, recorded."""
+        recorded = [run.end.outcome for run in self.service.runs if run.end is not None]
+        if isinstance(answer, SucceededAnswer):
+            results = [outcome.result for outcome in recorded if isinstance(outcome, Succeeded)]
+            assert self.was_forced or answer.result in results, "a call got a result that is not recorded"
+        else:
+            failures = [outcome.failure for outcome in recorded if isinstance(outcome, Failed)]
+            assert self.was_forced or answer.failure in failures, "a call got a failure that is not recorded"
+
+    def check(self) -> None:
+        """Check what must hold at any time."""
+        assert sum(run.closed is None for run in self.service.runs) <= 1
+        for run in self.service.runs[:-1]:
+            if run.closed is Closed.REPLACED:
+                assert run.end is not None, "a run without an outcome was replaced"
+                is_kept = isinstance(run.end.outcome, Succeeded) and run.execution.start.ttl is None
+                assert not is_kept, "a success was replaced"
+
+    # ---------------------------------------------------------------------------------- what else happens
+
+    def end_effect(self, number: int, how: str) -> None:
+        """End an effect that is under way."""
+        if self.effects:
+            effect = self.effects[number % len(self.effects)]
+            if not effect.end.done():
+                effect.end.set_result(how)
+
+    def time_out(self, number: int) -> None:
+        """Let the service give up an attempt whose worker goes on: the next one begins beside it."""
+        names = list(self.time_outs)
+        if names:
+            name = names[number % len(names)]
+            for effect in self.effects:
+                if effect.call == name:
+                    effect.deadline = self.service.now
+            self.time_outs[name].cancel()
+
+    def close_job(self, number: int) -> None:
+        """Terminate a job; what it has under way runs on."""
+        open_jobs = [name for name, task in self.jobs.items() if not task.done()]
+        if open_jobs:
+            name = open_jobs[number % len(open_jobs)]
+            self.service.closed_jobs.add(name)
+            self.jobs[name].cancel()
+
+    def kill(self, number: int) -> None:
+        """Kill a worker in the middle of an attempt."""
+        running = [task for task in self.attempts.values() if not task.done()]
+        if running:
+            running[number % len(running)].cancel()
+
+    def pass_time(self) -> None:
+        """Let so much time pass that no attempt that is under way can be alive."""
+        self.service.now += LONGEST_ATTEMPT + timedelta(seconds=20)
+        for task in (*self.attempts.values(), *self.zombies):
+            task.cancel()
+
+    def forget(self, *, force: bool) -> None:
+        """Drop the record, as an operator does; of an executing key only by force."""
+        match self.service.record():
+            case Settled(execution=execution):
+                owner = execution.owner
+                call = self.service.calls.get(owner.activity_id) if owner else None
+                if call is not None and call.is_pending and not force:
+                    return
+            case Executing(execution=execution) if force:
+                pass
+            case _:
+                return
+        for effect in self.effects:
+            effect.forced = True
+        self.was_forced = self.was_forced or bool(self.effects) or force
+        if execution.is_open:
+            self.service.terminate(execution.run_id, FORGOTTEN)
+
+    @property
+    def key(self) -> KeyHandle:
+        """The key's handle, on this service."""
+        return KeyHandle(client=self._client, key_id="proj:o/p:k")
+
+    @property
+    def _client(self) -> Any:
+        return self.service
+
+
+# ------------------------------------------------------------------------------------------------ the handle
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let handles of keys talk to a service in memory."""
+
+    async def run(key: KeyHandle, run_id: str = "") -> Run | None:
+        service: Any = key.client
+        found: Run | None = await service.ask("read", lambda: service.find(run_id))
+        return found
+
+    async def acquire(key: KeyHandle, start: Start, *, again: bool, **_: Any) -> str | None:
+        service: Any = key.client
+        run_id: str | None = await service.ask("start", lambda: service.start(start, again=again))
+        return run_id
+
+    async def record(key: KeyHandle, run_id: str, outcome: Outcome) -> bool:
+        service: Any = key.client
+        was_open: bool = await service.ask("signal", lambda: service.signal(run_id, outcome))
+        return was_open
+
+    async def end(key: KeyHandle, run_id: str, *, details: str, reason: str) -> bool:
+        del reason
+        service: Any = key.client
+        was_open: bool = await service.ask("terminate", lambda: service.terminate(run_id, details))
+        return was_open
+
+    async def whereabouts(client: Any, owner: Owner, *, now: datetime) -> Any:
+        del now
+        return await client.ask("describe", lambda: client.whereabouts(owner))
+
+    for name, method in {"run": run, "acquire": acquire, "record": record, "end": end}.items():
+        monkeypatch.setattr(KeyHandle, name, method)
+    monkeypatch.setattr(dedupe.key.begin, "whereabouts", whereabouts)
+    monkeypatch.setattr(dedupe.claims.claim, "whereabouts", whereabouts)
+    monkeypatch.setattr(dedupe.claims.claim, "_ASKED_LATELY", timedelta(0))
+
+
+# ------------------------------------------------------------------------------------------------- the steps
+
+
+NUMBERS = st.integers(0, 7)
+FATES: st.SearchStrategy[Fate] = st.sampled_from(["answered", "answered", "answered", "answer lost", "lost"])
+ENDS = ["returns", "returns", "fails", "fails softly", "is lost"]
+STEPS = st.one_of(
+    st.tuples(st.just("ask"), st.booleans(), st.booleans()),
+    st.tuples(st.just("through"), NUMBERS, FATES),
+    st.tuples(st.just("through"), NUMBERS, FATES),
+    st.tuples(st.just("through"), NUMBERS, FATES),
+    st.tuples(
+        st.just("end"), NUMBERS, st.sampled_from(["returns", "returns", "fails", "fails softly", "is lost"])
+    ),
+    st.tuples(st.just("time out"), NUMBERS, st.none()),
+    st.tuples(st.just("close job"), NUMBERS, st.none()),
+    st.tuples(st.just("kill"), NUMBERS, st.none()),
+    st.tuples(st.just("pass time"), st.none(), st.none()),
+    st.tuples(st.just("expire"), st.none(), st.none()),
+    st.tuples(st.just("forget"), st.sampled_from([False, False, False, True]), st.none()),
+)
+
+
+async def _settle_down() -> None:
+    """Let everything run that does not wait for the test."""
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+async def play(steps: list[Any]) -> Stage:  # noqa: C901 - a table: one case for each kind of step
+    """Play an example to its end, and return what came of it."""
+    stage = Stage()
+    for step in steps:
+        match step:
+            case ("ask", bool() as skip_failure, bool() as expires):
+                ttl = TTL if expires else None
+                stage.ask(skip_failure=skip_failure, ttl=ttl)
+            case ("through", int() as number, fate):
+                if stage.service.requests:
+                    stage.service.let_through(number, fate)
+            case ("end", int() as number, str() as how):
+                stage.end_effect(number, how)
+            case ("time out", int() as number, None):
+                stage.time_out(number)
+            case ("close job", int() as number, None):
+                stage.close_job(number)
+            case ("kill", int() as number, None):
+                stage.kill(number)
+            case ("pass time", None, None):
+                stage.pass_time()
+            case ("expire", None, None):  # no attempt is over by then
+                stage.service.now += TTL
+            case ("forget", bool() as force, None):
+                stage.forget(force=force)
+            case _:
+                raise AssertionError(step)
+        await _settle_down()
+        stage.service.tick()
+        stage.check()
+    await finish(stage)
+    return stage
+
+
+async def finish(stage: Stage) -> None:
+    """Let everything come to its end: no request is lost any more, every effect returns, and time passes."""
+    for round_ in range(400):
+        if all(task.done() for task in stage.jobs.values()) and not stage.effects:
+            break
+        for _ in range(3 * len(stage.jobs)):
+            if stage.service.requests:
+                stage.service.let_through(0, "answered")
+                await _settle_down()
+                stage.service.tick()
+        stage.end_effect(0, "returns")
+        await _settle_down()
+        if round_ % 10 == 9:  # what a claim waits for may be an attempt that died with its job
+            stage.pass_time()
+        stage.service.now += timedelta(seconds=1)
+    stage.check()
+    for name, task in stage.jobs.items():
+        assert task.done(), f"{name} is never answered: {stage.service}"
+        if not task.cancelled():
+            task.result()  # raises what an invariant said
+    for attempt in stage.zombies:
+        if attempt.done() and not attempt.cancelled():
+            error = attempt.exception()
+            assert error is None or isinstance(error, LostError | ApplicationError | RPCError), error
+
+
+ANSWER_LOST: list[Any] = [
+    ("ask", True, False),
+    ("through", 0, "answer lost"),
+    ("pass time", None, None),
+]
+"""A call acquires the key, and cannot know it."""
+
+
+THROUGH = ("through", 0, "answered")
+LATE_ATTEMPT: list[Any] = [
+    ("ask", True, True),
+    THROUGH,
+    ("time out", 0, None),
+    THROUGH,
+    ("end", 0, "returns"),
+    THROUGH,
+    ("expire", None, None),
+    ("ask", False, False),
+    *[THROUGH] * 5,
+]
+"""An attempt that was given up records, and that expires, while the next attempt executes."""
+
+
+@example(LATE_ATTEMPT)
+@example(ANSWER_LOST)
+@given(st.lists(STEPS, min_size=1, max_size=60))
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+def test_the_protocol_keeps_its_promise(steps: list[Any]) -> None:
+    """One call executes a key at a time, none after a success, and the record answers every call."""
+    asyncio.run(play(steps))
+
+
+def test_the_examples_reach_what_they_are_about() -> None:
+    """The driver can make a key succeed, and be taken from an owner that is gone."""
+
+    async def scenario() -> None:
+        stage = await play([("ask", False, False), *[("through", 0, "answered")] * 2, ("end", 0, "returns")])
+        assert len(stage.begun) == 1
+        stage = await play(
+            [
+                ("ask", False, False),
+                ("through", 0, "answered"),
+                ("close job", 0, None),
+                ("kill", 0, None),
+                ("ask", False, False),
+            ]
+        )
+        assert [effect.run_id for effect in stage.begun] == ["run-1", "run-2"]
+        assert len({effect.idempotency_key for effect in stage.begun}) == 1
+
+    asyncio.run(scenario())
