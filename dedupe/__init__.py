@@ -17,6 +17,11 @@ The way of one call, as a list of files to read:
 Beside the road: `errors`, `execution` (for activities), `plugin` and `key_server` (wiring), `takeover` (after
 a lost attempt), `farewell` (of a process that drains), `timeskipping` (the test server), `admin` and
 `__main__` (for operators).
+
+Executing in place is being built beside this way, and will replace it: `in_place` is its plugin; its folders
+are `model` (what a key is), `job` (in the caller's workflow), `execution` (around the activity), `claims`
+(reading for a job), `key` (owners and replacements), `record` (the door to the service) and `operate`. See
+docs/decisions/0014-in-place-in-parts.md.
 """
 
 from dedupe.admin import DedupeKeys, KeyRecord, KeyState

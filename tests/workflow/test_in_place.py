@@ -65,7 +65,7 @@ async def claiming(ground: Ground, claims: int) -> None:
 
 
 async def test_a_new_key_is_two_events_and_no_workflow_task(here: Ground) -> None:
-    """A key that nobody else asks for is started and signalled, and its call is one marker and one activity."""
+    """A key that nobody else asks for is started and signalled; its call is a marker and an activity."""
     async with here.worker():
         assert await here.call() == returned("argument")
         assert await here.scheduled() == [HERE]
@@ -115,7 +115,7 @@ async def test_those_who_wait_read_the_end(here: Ground) -> None:
 
 @pytest.mark.parametrize("skip_failure", [False, True], ids=["raise", "skip"])
 async def test_a_failure_is_recorded_and_executed_again(here: Ground, *, skip_failure: bool) -> None:
-    """A failure is the caller's, and is recorded; the next call executes again, or reuses it where it skips."""
+    """A failure is the caller's, and is recorded; the next call executes again, or reuses it if it skips."""
     here.effects.then(DEFINITE)
     async with here.worker():
         first = await here.call(Call(argument="first"))
@@ -193,7 +193,7 @@ async def test_an_effect_outlives_its_caller(here: Ground, how: str) -> None:
 
 
 async def test_an_owner_that_is_gone_is_replaced(here: Ground) -> None:
-    """Where caller and worker are both gone, whoever needs the key executes, under the same idempotency key."""
+    """If caller and worker are both gone, whoever needs the key executes, with the same idempotency key."""
     here.effects.close()
     async with here.worker(graceful_shutdown_timeout=timedelta(0)):
         job = await here.start_script(
