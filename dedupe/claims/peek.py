@@ -29,8 +29,6 @@ _LARGEST_ANSWERS = 1024 * 1024
 """Bytes of all answers that the peeks of one workflow task may leave; its message may have 4 MB."""
 _MOST_JOBS = 1_000
 """Jobs of which a worker knows what their peeks have left: more than have a workflow task at once."""
-_MISSES_IN_A_ROW = 8
-"""Calls of an activity that found no record, after which the next ones execute without reading first."""
 
 
 class Peeks:
@@ -47,24 +45,16 @@ class Peeks:
         self._in_place = in_place
         self._left: dict[str, tuple[int, int]] = {}
         """By run id, the last ones last: which of the job's tasks it is, and the bytes left in it so far."""
-        self._misses: dict[str, int] = {}
-        """By activity: how many calls in a row found no record."""
 
     async def peek(self, peek: Peek, *, run_id: str) -> RawValue:
         """Read the records of keys for a job, and return what that leaves: a payload for each question."""
         found = await asyncio.gather(*map(self._found, peek.questions))
         return pack([self._fitting(payload, peek, run_id) for payload in found])
 
-    def reused(self, activity: str) -> None:
-        """Take notice of a key that had a record, though nobody had read it."""
-        self._misses.pop(activity, None)
-
     async def _found(self, peeked: Peeked) -> Payload:
         question = peeked.question
         is_here = peeked.here and question.activity in self._in_place
         begin: Referral = Execute() if is_here else Wait(delegated=True)
-        if isinstance(begin, Execute) and self._misses.get(question.activity, 0) >= _MISSES_IN_A_ROW:
-            return encode_referral(begin)
         key = KeyHandle(client=self._client, key_id=question.key_id)
         try:
             record = await key.read(now=question.called_at)
@@ -72,15 +62,12 @@ class Peeks:
             return encode_referral(Wait())  # a claim has more patience
         match decide(question, record, asked_at=_EVER):
             case Answer() as answer:
-                self._misses.pop(question.activity, None)
                 return answer.encode()
             case Refuse(error):
                 return encode_referral(Refused(type=str(error.type), message=error.message))
             case Share(execution):
-                self._misses.pop(question.activity, None)
                 return encode_referral(Wait(run_id=execution.run_id))
             case Begin():
-                self._misses[question.activity] = self._misses.get(question.activity, 0) + 1
                 return encode_referral(begin)
             case _ as never:
                 assert_never(never)

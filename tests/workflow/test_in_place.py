@@ -88,6 +88,15 @@ async def test_a_success_is_reused_at_the_cost_of_one_marker(here: Ground) -> No
     assert here.effects.arguments == ["first"]
 
 
+async def test_a_hit_costs_one_marker_after_any_number_of_misses(here: Ground) -> None:
+    """A worker that has seen many new keys still answers a known one from its peek."""
+    async with here.worker():
+        for number in range(12):
+            await here.call(Call(key=f"new-{number}"))
+        await here.call(Call(key="new-0"))
+        await here.assert_hit()
+
+
 async def test_nobody_has_to_serve_the_keys(here: Ground, real_client: Client) -> None:
     """Keys that are executed in place need no worker of their own, be they new or known."""
     plugin = InPlacePlugin(
