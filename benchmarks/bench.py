@@ -3,14 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -18,8 +19,8 @@ from benchmarks.dev_server import DevServer, dev_server
 from benchmarks.processes import Running, machine, others, start_worker
 from benchmarks.work import BY_HAND_QUEUE, DEDUPED_QUEUE, PLAIN_QUEUE, Work
 from benchmarks.worker import ORGANIZATION, PROJECT
-from dedupe.keys import Keyspace, Scope
-from dedupe.messages import ATTACH, Attach, Start, Waiter, decode
+from dedupe.model.keys import Keyspace, Scope
+from dedupe.model.messages import CLAIM
 
 _PATIENCE = 120.0
 _LONGEST = 600.0
@@ -27,12 +28,10 @@ _LONGEST = 600.0
 _PAUSE = 0.02
 _STARTS = 100
 """Requests to start a job that are under way at once."""
+LOOK = "DescribeWorkflowExecution"
+"""How the bench looks at a workflow."""
 _QUIET = 0.3
 """Cores that others may use on a quiet machine."""
-
-
-Caller = tuple[str, str, str]
-"""A call that waits for a key: workflow id and run id of its job, and the id of its claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +60,22 @@ class Bench:
     client: Client
     directory: Path
     door: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_STARTS))
+    gated: defaultdict[str, list[WorkflowHandle[object, None]]] = field(
+        default_factory=lambda: defaultdict[str, list[WorkflowHandle[object, None]]](list)
+    )
+    """By key: the jobs whose activity waits at a gate."""
+    looks: Counter[str] = field(default_factory=Counter[str])
+    """Requests that only the bench itself has made, by kind."""
 
     async def start(self, job: Job, work: Work) -> WorkflowHandle[object, None]:
         """Start one job. A crowd is let in some at a time, as a client that minds its time-outs would."""
         async with self.door:
-            return await self.client.start_workflow(
+            handle = await self.client.start_workflow(
                 job.workflow, work, id=f"bench-job-{uuid4()}", task_queue=job.task_queue
             )
+        if work.gate:
+            self.gated[work.key].append(handle)
+        return handle
 
     async def run(self, job: Job, work: Work) -> float:
         """Run one job and return its seconds.
@@ -103,40 +111,38 @@ class Bench:
             TimeoutError: It does not.
         """
         async with asyncio.timeout(_PATIENCE):
-            while not await _is_executing(workflow):  # noqa: ASYNC110 - it happens in the server
+            while not await self._has_activity(workflow):  # noqa: ASYNC110 - it happens in the server
                 await asyncio.sleep(_PAUSE)
 
-    async def at_rest(self, workflow: WorkflowHandle[object, None], *, after: int) -> None:
-        """Wait until a workflow has more events than so many, and nothing more to do with them.
+    async def acquired(self, key: str) -> None:
+        """Wait until a call has the key.
 
         Raises:
-            TimeoutError: It does not come to rest.
+            TimeoutError: None does.
         """
         async with asyncio.timeout(_PATIENCE):
-            while True:
-                described = (await workflow.describe()).raw_description
-                longer = described.workflow_execution_info.history_length > after
-                if longer and not described.HasField("pending_workflow_task"):
-                    return
+            while not await self._is_there(self.key(key)):  # noqa: ASYNC110 - it happens in the server
                 await asyncio.sleep(_PAUSE)
 
-    async def attached(self, key: str, *, callers: int) -> None:
-        """Wait until so many callers wait for a key besides the one that began its execution.
+    async def waited_for(self, key: str, *, callers: int) -> None:
+        """Wait until so many callers wait for a key.
 
-        It follows the key's history as that grows, so that a crowd of callers is counted at little cost.
+        Each job is asked until it waits, and not again: a crowd of callers is counted at little cost.
 
         Raises:
             TimeoutError: They do not.
         """
-        owners, asked = set[Caller](), set[Caller]()
+        asked, taken, waiting = deque[WorkflowHandle[object, None]](), 0, 0
         async with asyncio.timeout(_LONGEST):
-            history = self.key(key).fetch_history_events(wait_new_event=True)
-            while len(asked - owners) < callers:
-                await history.fetch_next_page()
-                for event in history.current_page or ():
-                    owners |= _owners(event)
-                    asked |= _asked(event)
-                await asyncio.sleep(_PAUSE * (1 + callers // 100))
+            while waiting < callers:
+                asked.extend(self.gated[key][taken:])
+                taken = len(self.gated[key])
+                if asked and await self._has_activity(asked[0], CLAIM):
+                    asked.popleft()
+                    waiting += 1
+                else:
+                    asked.rotate(-1)
+                    await asyncio.sleep(_PAUSE)
 
     async def quiet(self, *, patience: float) -> None:
         """Wait until others leave the machine alone, but no longer than `patience` seconds."""
@@ -150,6 +156,38 @@ class Bench:
     def cpu(self) -> float:
         """Return the CPU seconds that server, worker and this process have used."""
         return self.server.process.cpu() + self.worker.cpu() + own_cpu()
+
+    async def joined(self, key: str) -> int:
+        """Count the jobs of a key whose call has waited for the execution of another."""
+        histories = await asyncio.gather(*map(events_of, self.gated[key]))
+        return sum(any(map(_is_claim, events)) for events in histories)
+
+    async def executions(self, key: str) -> int:
+        """Count the executions of a key: each has a run of its workflow."""
+        query = f"WorkflowId = '{self.key(key).id}'"
+        return (await self.client.count_workflows(query)).count
+
+    async def _described(self, workflow: WorkflowHandle[object, None]) -> DescribeWorkflowExecutionResponse:
+        self.looks[LOOK] += 1
+        return (await workflow.describe()).raw_description
+
+    async def _has_activity(self, workflow: WorkflowHandle[object, None], name: str | None = None) -> bool:
+        try:
+            pending = (await self._described(workflow)).pending_activities
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return any(name in {None, activity.activity_type.name} for activity in pending)
+
+    async def _is_there(self, workflow: WorkflowHandle[object, None]) -> bool:
+        try:
+            await self._described(workflow)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
 
     @asynccontextmanager
     async def another_worker(self, *arguments: str) -> AsyncGenerator[None]:
@@ -176,13 +214,8 @@ async def events_of(handle: WorkflowHandle[object, None]) -> list[HistoryEvent]:
     return [event async for event in handle.fetch_history_events()]
 
 
-def joiners(events: Iterable[HistoryEvent]) -> set[Caller]:
-    """Return the calls that joined an execution, by a key's history. Whoever began it may ask again, too."""
-    owners, asked = set[Caller](), set[Caller]()
-    for event in events:
-        owners |= _owners(event)
-        asked |= _asked(event)
-    return asked - owners
+def _is_claim(event: HistoryEvent) -> bool:
+    return event.activity_task_scheduled_event_attributes.activity_type.name == CLAIM
 
 
 def own_cpu() -> float:
@@ -191,37 +224,5 @@ def own_cpu() -> float:
     return used.user + used.system
 
 
-def _owners(event: HistoryEvent) -> set[Caller]:
-    """Return the call that began a key's execution, if this event says so."""
-    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-        return set()
-    start = decode(Start, event.workflow_execution_started_event_attributes.input.payloads[0])
-    return set(map(_caller, start.waiters))
-
-
-def _asked(event: HistoryEvent) -> set[Caller]:
-    """Return the call that asks to be told of the end, if this event says so."""
-    if event.event_type != EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
-        return set()
-    signal = event.workflow_execution_signaled_event_attributes
-    return (
-        {_caller(decode(Attach, signal.input.payloads[0]).waiter)} if signal.signal_name == ATTACH else set()
-    )
-
-
-def _caller(waiter: Waiter) -> Caller:
-    return waiter.workflow_id, waiter.run_id, waiter.activity_id
-
-
 async def _start_worker(server: DevServer, directory: Path, *arguments: str) -> Running:
     return await start_worker("benchmarks.worker", server.address, *arguments, log=directory / "worker.log")
-
-
-async def _is_executing(workflow: WorkflowHandle[object, None]) -> bool:
-    try:
-        described = await workflow.describe()
-    except RPCError as error:
-        if error.status == RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return bool(described.raw_description.pending_activities)

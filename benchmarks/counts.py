@@ -11,14 +11,12 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.client import WorkflowHandle
 
-from benchmarks.bench import CHILD, DEDUPED, LOCAL, PLAIN, WRAPPER, Bench, Job, events_of
+from benchmarks.bench import CHILD, DEDUPED, LOCAL, LOOK, PLAIN, WRAPPER, Bench, Job, events_of
 from benchmarks.work import Work
 
 _JOBS = 10
 _WORKFLOW_TASK = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED
 _ACTIVITY_TASK = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-_LOOKED = "DescribeWorkflowExecution"
-"""A request that only this module makes, to see whether a call has joined."""
 _SETTLED = 1.5
 """Seconds in which the last requests of a job have arrived; the server publishes its counts once a second."""
 
@@ -75,10 +73,7 @@ async def count(bench: Bench, *, by_hand: bool) -> list[Count]:
 
 
 async def _count_joined(bench: Bench) -> Count:
-    """Count what a call adds that finds the key executing, where others come one after another.
-
-    Of several that come at once some share a workflow task of the key.
-    """
+    """Count what a call adds that finds the key executing, where others come one after another."""
     alone, joined = await _gather(bench, joiners=0), await _gather(bench, joiners=_JOBS)
     job = joined.jobs[-1]
     kinds = _kinds(await events_of(job))
@@ -114,20 +109,19 @@ async def _gather(bench: Bench, *, joiners: int) -> _Gathered:
     work = Work(key=f"bench-{uuid4()}", gate=str(gate))
     key = bench.key(work.key)
     owner = await bench.start(DEDUPED, work)
-    await bench.executing(key)
+    await bench.acquired(work.key)
     await asyncio.sleep(_SETTLED)
-    before = await bench.server.requests()
+    before, looks = await bench.server.requests(), Counter(bench.looks)
     jobs: list[WorkflowHandle[object, None]] = []
-    for _ in range(joiners):
-        length = (await _info(key)).history_length
+    for number in range(joiners):
         jobs.append(await bench.start(DEDUPED, work))
-        await bench.at_rest(key, after=length)
+        await bench.waited_for(work.key, callers=number + 1)
     gate.touch()
     for job in [owner, *jobs]:
         await job.result()
     await asyncio.sleep(_SETTLED)
     requests = await bench.server.requests() - before
-    del requests[_LOOKED]
+    requests[LOOK] -= bench.looks[LOOK] - looks[LOOK]
     return _Gathered(
         jobs=jobs,
         key=await _info(key),

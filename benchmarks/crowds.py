@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
-from benchmarks.bench import DEDUPED, PLAIN, WRAPPER, Bench, Job, events_of, joiners
+from benchmarks.bench import DEDUPED, PLAIN, WRAPPER, Bench, Job
 from benchmarks.rounds import Clock, Lap
 from benchmarks.work import Work
 
@@ -31,8 +30,6 @@ class OneKey:
     joined: int
     """Callers that joined the execution which another had begun."""
     executions: int
-    key_tasks: int
-    """Workflow tasks of the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,23 +87,16 @@ async def callers(bench: Bench, *, number: int, rounds: int) -> Callers:
 
 async def _one_key(bench: Bench, number: int, *, gathers: bool) -> OneKey:
     gate = bench.directory / f"gate-{uuid4()}"
-    work = Work(key=f"bench-{uuid4()}", gate=str(gate) if gathers else "")
-    key = bench.key(work.key)
+    work = Work(key=f"bench-{uuid4()}", gate=str(gate))
+    if not gathers:
+        gate.touch()
     clock = Clock(bench)
     answers = asyncio.create_task(bench.run_all(DEDUPED, [work] * number, concurrency=number))
     if gathers:
-        await bench.executing(key)
-        await bench.attached(work.key, callers=number - 1)
+        await bench.waited_for(work.key, callers=number - 1)
         gate.touch()
     lap = clock.lap(await answers, calls=number)
-    events = await events_of(key)
-    kinds = [event.event_type for event in events]
-    return OneKey(
-        lap=lap,
-        joined=len(joiners(events)),
-        executions=kinds.count(EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED),
-        key_tasks=kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED),
-    )
+    return OneKey(lap=lap, joined=await bench.joined(work.key), executions=await bench.executions(work.key))
 
 
 async def new_keys(bench: Bench, *, keys: int, slots: int, patience: float) -> list[NewKeys]:

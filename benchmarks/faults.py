@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from temporalio.client import WorkflowHandle
-
 from benchmarks.bench import CHILD, DEDUPED, PLAIN, WRAPPER, Bench, Job
 from benchmarks.work import Work
 
@@ -48,19 +46,11 @@ async def _recovery(bench: Bench, job: Job, *, sticky: float) -> float:
     async with bench.another_worker(f"--sticky-timeout={sticky}"):
         await bench.run(job, replace(work, key=f"{work.key}-warm", gate=""))
         handle = await bench.start(job, work)
-        await bench.executing(_executes(bench, job, work, handle))
+        by_hand = bench.client.get_workflow_handle(work.key)
+        await bench.executing(handle if job in {PLAIN, DEDUPED} else by_hand)
         await asyncio.sleep(HEARTBEAT / 2)
         killed = time.perf_counter()
     gate.touch()
     async with bench.another_worker(f"--sticky-timeout={sticky}"), asyncio.timeout(_PATIENCE):
         await handle.result()
         return time.perf_counter() - killed
-
-
-def _executes(
-    bench: Bench, job: Job, work: Work, handle: WorkflowHandle[object, None]
-) -> WorkflowHandle[object, None]:
-    """Return the workflow that runs the effect."""
-    if job is PLAIN:
-        return handle
-    return bench.key(work.key) if job is DEDUPED else bench.client.get_workflow_handle(work.key)

@@ -1,4 +1,4 @@
-"""Instructions of the Python part of a claim and of a hit, counted by valgrind.
+"""Instructions of the Python part of a miss and of a hit, counted by valgrind.
 
 The parts run as they do in a worker, against a service that answers at once: from the activity's input to
 the bytes of the request, and from the bytes of the response to the activity's answer. The SDK's own call,
@@ -20,12 +20,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NoReturn, TypeVar
 
 from google.protobuf.message import Message
-from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import (
     GetWorkflowExecutionHistoryResponse,
+    SignalWorkflowExecutionResponse,
     StartWorkflowExecutionResponse,
 )
 from temporalio.client import Client
@@ -34,25 +34,23 @@ from temporalio.service import ConnectConfig, ServiceClient
 from temporalio.testing import ActivityEnvironment
 
 from benchmarks.jobs import PAGE
-from dedupe.claim import Claim, Claims
-from dedupe.execution.current import format_activity_id
-from dedupe.key_handle import KeyHandle
-from dedupe.messages import (
-    CLAIM,
-    KEY_WORKFLOW,
-    ClaimInput,
+from dedupe.claims.peek import Peeks
+from dedupe.execution.attempt import Attempt
+from dedupe.model.messages import (
+    IN_PLACE,
+    OUTCOME,
+    PEEK,
+    Owner,
     Peek,
-    Plan,
+    Peeked,
     Question,
-    Sighting,
     Start,
-    Waiter,
     decode,
     encode,
-    pack,
+    unpack,
 )
-from dedupe.outcome import decode_answer
-from dedupe.peek import Peeks
+from dedupe.model.outcome import Succeeded, SucceededAnswer, decode_answer, encode_outcome
+from dedupe.record.handle import KeyHandle
 
 _FEW, _MANY = 100, 300
 _COLLECTED = re.compile(r"Collected : (\d+)")
@@ -61,8 +59,9 @@ _RESULT = Payload(metadata={"encoding": b"json/plain"}, data=b'"done"')
 _QUESTION = Question(
     key_id="proj:acme/web:welcome-email-42", key="welcome-email-42", activity="send_email", called_at=_NOW
 )
-_PLAN = Plan(task_queue="jobs", start_to_close_timeout=timedelta(seconds=30))
-_WAITER = Waiter(workflow_id="job", run_id="run", activity_id="1", workflow_type="Job", task_queue="jobs")
+_OWNER = Owner(workflow_id="job", run_id="run", activity_id="1", workflow_type="Job", task_queue="jobs")
+_START = Start(key=_QUESTION.key, activity=_QUESTION.activity, idempotency_key="key-1", owner=_OWNER)
+_TASK_QUEUE = "dedupe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,59 +150,60 @@ class _Service(ServiceClient):
         return resp_type.FromString(self._answers[rpc])
 
 
-def _claim(client: Client) -> Part:
-    """A claim that starts a key: from its own input to the request that starts the key's workflow."""
-    message = encode(ClaimInput(question=_QUESTION, plan=_PLAN, sighting=Sighting(unknown=True))).payload
-    arguments = pack([_RESULT]).payload
-    claims = Claims(task_queue="dedupe")
-    left_open = _left_open()
-    del client
+def _miss(client: Client) -> Part:
+    """A miss: the key is acquired, an effect that does nothing has happened, and its result is recorded."""
+    attempt = Attempt(
+        key=KeyHandle(client=client, key_id=_QUESTION.key_id),
+        question=_QUESTION,
+        ttl=None,
+        waited_for=None,
+        owner=_OWNER,
+        number=1,
+        asked_at=_NOW,
+        now=_NOW,
+        started_at=_NOW,
+        task_queue=_TASK_QUEUE,
+    )
 
-    async def claim() -> None:
-        received = decode(ClaimInput, message)
-        try:
-            await claims.claim(Claim.of(received.question, received.plan, arguments), received.sighting)
-        except left_open:
-            return
-        error = "this claim has started nothing"
-        raise RuntimeError(error)
+    async def effect(_: Start) -> Payload:
+        return _RESULT
 
-    return claim
+    async def miss() -> None:
+        _require_result(await attempt.run(effect))
 
-
-def _left_open() -> type[BaseException]:
-    """Return the type of what a claim ends with that waits. The SDK has no name for it."""
-    try:
-        activity.raise_complete_async()
-    except BaseException as error:  # noqa: BLE001 - whatever it is
-        return type(error)
+    return miss
 
 
-def _start(client: Client) -> Part:
-    """The SDK's part of a claim: a workflow is started with an input that is there already."""
-    start = encode(Start(key=_QUESTION.key, activity=_QUESTION.activity, plan=_PLAN, waiters=(_WAITER,)))
-    inputs = [start, pack([_RESULT])]
+def _start_and_signal(client: Client) -> Part:
+    """The SDK's part of a miss: a workflow is started and signalled, with inputs that are there already."""
+    start, outcome = encode(_START), RawValue(encode_outcome(Succeeded(_RESULT)))
+    key = client.get_workflow_handle(_QUESTION.key_id)
 
     async def begin() -> None:
-        await client.start_workflow(KEY_WORKFLOW, args=inputs, id=_QUESTION.key_id, task_queue="dedupe")
+        await client.start_workflow(IN_PLACE, start, id=_QUESTION.key_id, task_queue=_TASK_QUEUE)
+        await key.signal(OUTCOME, outcome)
 
     return begin
 
 
 def _hit(client: Client) -> Part:
     """A hit: from the peek's question, by way of the key's history, to the activity's result."""
-    message = encode(Peek(question=_QUESTION, task=3)).payload
-    peeks = Peeks()
+    message = encode(Peek(questions=(Peeked(question=_QUESTION),), task=3)).payload
+    peeks = Peeks(client, in_place=frozenset())
 
     async def hit() -> None:
-        peek = decode(Peek, message)
-        key = KeyHandle(client=client, key_id=peek.question.key_id)
-        left = await peeks.peek(peek, key, run_id="run", skips_time=False)
-        if decode_answer(left.payload) != _RESULT:
-            error = "this is no hit"
-            raise RuntimeError(error)
+        left = await peeks.peek(decode(Peek, message), run_id="run")
+        [answer] = unpack(left.payload)
+        _require_result(answer)
 
     return hit
+
+
+def _require_result(payload: Payload) -> None:
+    answer = decode_answer(payload)
+    if not isinstance(answer, SucceededAnswer) or answer.result != _RESULT:
+        error = f"this is not the result: {payload}"
+        raise RuntimeError(error)
 
 
 def _read(client: Client) -> Part:
@@ -217,8 +217,8 @@ def _read(client: Client) -> Part:
 
 
 _PARTS: Mapping[str, Callable[[Client], Part]] = {
-    "claim": _claim,
-    "of which the SDK's start of a workflow": _start,
+    "miss": _miss,
+    "of which the SDK's start and signal of a workflow": _start_and_signal,
     "hit": _hit,
     "of which the SDK's read of a history": _read,
 }
@@ -228,22 +228,14 @@ def _history() -> list[HistoryEvent]:
     """Return the history of a key that was executed once, and returned."""
     started = HistoryEvent(event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED)
     attributes = started.workflow_execution_started_event_attributes
-    attributes.workflow_type.name = KEY_WORKFLOW
-    start = Start(key=_QUESTION.key, activity=_QUESTION.activity, plan=_PLAN, waiters=(_WAITER,))
-    inputs: list[RawValue] = [encode(start), pack([_RESULT])]
-    attributes.input.payloads.extend(value.payload for value in inputs)
-    scheduled = HistoryEvent(event_type=EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
-    execution = scheduled.activity_task_scheduled_event_attributes
-    execution.activity_id = format_activity_id(1, "01a20986-33f4-7be9-a01a-46f629883604-1")
-    execution.activity_type.name = _QUESTION.activity
-    completed = HistoryEvent(event_type=EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED)
-    completed.activity_task_completed_event_attributes.result.payloads.append(_RESULT)
-    task = [
-        HistoryEvent(event_type=EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED),
-        HistoryEvent(event_type=EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED),
-        HistoryEvent(event_type=EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED),
-    ]
-    return [started, *task, scheduled, completed, *task]
+    attributes.workflow_type.name = IN_PLACE
+    attributes.original_execution_run_id = "run"
+    attributes.input.payloads.append(encode(_START).payload)
+    signaled = HistoryEvent(event_type=EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED)
+    signal = signaled.workflow_execution_signaled_event_attributes
+    signal.signal_name = OUTCOME
+    signal.input.payloads.append(encode_outcome(Succeeded(_RESULT)))
+    return [started, signaled]
 
 
 async def _repeat(part: str, times: int) -> None:
@@ -252,12 +244,13 @@ async def _repeat(part: str, times: int) -> None:
     service = _Service(
         {
             "start_workflow_execution": StartWorkflowExecutionResponse(run_id="run", started=True),
+            "signal_workflow_execution": SignalWorkflowExecutionResponse(),
             "get_workflow_execution_history": history,
         }
     )
     client = Client(service)
     environment = ActivityEnvironment(client)
-    environment.info = replace(environment.info, activity_type=CLAIM)
+    environment.info = replace(environment.info, activity_type=PEEK)
     once = _PARTS[part](client)
 
     async def over_and_over() -> None:

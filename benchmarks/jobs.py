@@ -32,13 +32,19 @@ class PlainJob:
     @workflow.run
     async def run(self, work: Work) -> None:
         """Do the calls."""
+        if work.at_once:
+            await asyncio.gather(*(self._call(work) for _ in range(work.calls)))
+            return
         for _ in range(work.calls):
-            await workflow.execute_activity(
-                effect,
-                work.effect(),
-                start_to_close_timeout=TIMEOUT,
-                heartbeat_timeout=work.heartbeat_timeout,
-            )
+            await self._call(work)
+
+    async def _call(self, work: Work) -> None:
+        await workflow.execute_activity(
+            effect,
+            work.effect(),
+            start_to_close_timeout=TIMEOUT,
+            heartbeat_timeout=work.heartbeat_timeout,
+        )
 
 
 @workflow.defn(name="bench.local")

@@ -200,7 +200,6 @@ def _crowds(results: Results) -> Iterator[str]:
                 "CPU, of plain",
                 "joined",
                 "executions",
-                "workflow tasks of the key",
                 "cores busy elsewhere: plain",
                 "one key",
             ),
@@ -213,7 +212,6 @@ def _crowds(results: Results) -> Iterator[str]:
                     f"{one.lap.cpu / plain.cpu:.2f}x",
                     f"{one.joined:,}",
                     str(one.executions),
-                    f"{one.key_tasks:,}",
                     f"{plain.others:.1f}",
                     f"{one.lap.others:.1f}",
                 )

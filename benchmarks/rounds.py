@@ -17,6 +17,8 @@ from benchmarks.processes import machine, others
 from benchmarks.work import Work
 
 IN_A_ROW = 100
+GATHERED = (300, 2_000)
+"""New keys that one job asks for at once."""
 _FEWEST = 2
 """Rounds that count and are run even when the time is over."""
 _WARM = 10
@@ -53,13 +55,18 @@ class Way:
     name: str
     job: Job
     calls: int = 1
-    """Calls per job, one after the other."""
+    """Calls per job."""
+    at_once: bool = False
+    """Whether a job makes its calls all at once, not one after the other."""
     held: bool = False
     """Whether the key is settled before the clock starts, so that every call is a hit."""
 
     async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
         """Run so many jobs, so many at a time."""
-        works = [Work(key=f"bench-{uuid4()}", calls=self.calls, fresh=not self.held) for _ in range(jobs)]
+        works = [
+            Work(key=f"bench-{uuid4()}", calls=self.calls, at_once=self.at_once, fresh=not self.held)
+            for _ in range(jobs)
+        ]
         if self.held:
             works = [works[0]] * jobs
             await bench.run(self.job, replace(works[0], calls=1))
@@ -73,15 +80,15 @@ class Joined(Way):
     """Calls that find the key executing. The latency counts from the end of its activity to the answer."""
 
     async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
-        """Let jobs join one whose activity waits at a gate; open it when all of them have attached."""
+        """Let jobs join one whose activity waits at a gate; open it when all of them wait."""
         del jobs
         gate = bench.directory / f"gate-{uuid4()}"
         work = Work(key=f"bench-{uuid4()}", gate=str(gate))
         owner = await bench.start(self.job, work)
-        await bench.executing(bench.key(work.key))
+        await bench.acquired(work.key)
         clock = Clock(bench)
         callers = [asyncio.create_task(bench.run(self.job, work)) for _ in range(concurrency)]
-        await bench.attached(work.key, callers=concurrency)
+        await bench.waited_for(work.key, callers=concurrency)
         opened = time.perf_counter()
         gate.touch()
 
@@ -124,6 +131,11 @@ CORE = (PLAIN_WAY, APART_WAY, MISS, JOINED, LOCAL_WAY, READING_WAY, HIT)
 BY_HAND = (WRAPPER_MISS, WRAPPER_HIT, CHILD_MISS, CHILD_HIT)
 
 
+def gathered(way: Way, calls: int) -> Way:
+    """Return the way with so many calls at once in one job."""
+    return replace(way, calls=calls, at_once=True)
+
+
 def in_a_row(way: Way) -> Way:
     """Return the way with a hundred calls in one job."""
     return replace(way, calls=IN_A_ROW)
@@ -140,11 +152,17 @@ class Table:
     """Calls per job."""
     laps: dict[str, list[Lap]]
     """One per round, by the name of the way."""
+    at_once: bool = False
+    """Whether a job makes its calls all at once."""
 
     @property
     def title(self) -> str:
         """What was run."""
-        job = "jobs of one call" if self.calls == 1 else f"jobs of {self.calls} calls in a row"
+        job = (
+            "jobs of one call"
+            if self.calls == 1
+            else f"jobs of {self.calls} calls {'at once' if self.at_once else 'in a row'}"
+        )
         return f"{job}, {self.concurrency} at a time, {self.server} server"
 
     def figure(self, name: str, what: str) -> Figure:
@@ -186,7 +204,13 @@ async def run_rounds(bench: Bench, ways: Sequence[Way], effort: Effort, *, serve
             else:
                 warm = replace(way, calls=min(way.calls, _WARM))
                 await warm.lap(bench, concurrency=effort.concurrency, jobs=min(effort.jobs, _WARM))
-    return Table(server=server, concurrency=effort.concurrency, calls=ways[0].calls, laps=laps)
+    return Table(
+        server=server,
+        concurrency=effort.concurrency,
+        calls=ways[0].calls,
+        laps=laps,
+        at_once=ways[0].at_once,
+    )
 
 
 class Clock:

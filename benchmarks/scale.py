@@ -7,6 +7,7 @@ from benchmarks.rounds import (
     BY_HAND,
     CHILD_HIT,
     CORE,
+    GATHERED,
     HIT,
     JOINED,
     LOCAL_WAY,
@@ -16,6 +17,7 @@ from benchmarks.rounds import (
     WRAPPER_HIT,
     Effort,
     Way,
+    gathered,
     in_a_row,
 )
 
@@ -63,6 +65,7 @@ class Scale:
 
 
 _ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, READING_WAY, HIT, MISS, WRAPPER_HIT, CHILD_HIT))
+_GATHERED = tuple((tuple(gathered(way, calls) for way in (PLAIN_WAY, MISS)), calls) for calls in GATHERED)
 _ALL = (*CORE, *BY_HAND)
 _CROWDED = (PLAIN_WAY, MISS, HIT, JOINED, *BY_HAND)
 """Without further floors: at 200 at a time each way takes up to half a minute a round."""
@@ -72,6 +75,7 @@ QUICK = Scale(
         (_ROWS[:4], Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
         (CORE, Effort(concurrency=1, jobs=6, rounds=3, budget=10)),
         (_CROWDED[:4], Effort(concurrency=50, jobs=50, rounds=3, budget=20)),
+        (_GATHERED[0][0], Effort(concurrency=1, jobs=1, rounds=2, budget=20)),
     ),
     misses=10,
     past_hits=500,
@@ -88,6 +92,7 @@ FULL = Scale(
         (_ALL, Effort(concurrency=1, jobs=8, rounds=7, budget=45)),
         (_ALL, Effort(concurrency=50, jobs=50, rounds=5, budget=180)),
         (_CROWDED, Effort(concurrency=200, jobs=200, rounds=2, budget=90)),
+        *((ways, Effort(concurrency=1, jobs=1, rounds=3, budget=calls / 10)) for ways, calls in _GATHERED),
     ),
     stock=(
         (_ROWS, Effort(concurrency=1, jobs=1, rounds=2, budget=40)),

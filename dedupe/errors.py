@@ -31,7 +31,7 @@ class DedupeError(ApplicationError):
 
 
 class InvalidDeduplicationKeyError(DedupeError):
-    """The deduplication key of a call is no key."""
+    """The deduplication key of a call is not valid."""
 
     template = "invalid deduplication key: {reason}."
 
@@ -39,7 +39,7 @@ class InvalidDeduplicationKeyError(DedupeError):
 class InvalidKeyspaceError(DedupeError):
     """The settings of the plugin cannot tell keys apart."""
 
-    template = "invalid {field}: it is empty, or no text. Give one that tells this project from others."
+    template = "invalid {field}: it is empty, or not text. Give one that tells this project from others."
 
 
 class DeduplicationConflictError(DedupeError):
@@ -47,7 +47,7 @@ class DeduplicationConflictError(DedupeError):
 
     template = (
         "deduplication key {key!r} belongs to {recorded}, but this call is {called}. "
-        "Nothing was executed. Use another key, or forget this one if it was used by mistake."
+        "Use another key, or forget this one if it was used by mistake."
     )
 
 
@@ -75,15 +75,6 @@ class KeyExecutingError(DedupeError):
     template = "deduplication key {key!r} is executing. Wait for its end, or drop it with force=True."
 
 
-class KeyNotForgottenError(DedupeError):
-    """The workflow of a key that was to be dropped takes no notice."""
-
-    template = (
-        "deduplication key {key!r} is not forgotten yet: its workflow takes no notice. "
-        "Run a worker that serves task queue {task_queue!r}."
-    )
-
-
 class UnprotectedExecutionError(DedupeError):
     """An activity has ended for a call that never held its key."""
 
@@ -98,8 +89,8 @@ class UnreadableRecordError(DedupeError):
     """What is recorded under the key cannot be read."""
 
     template = (
-        "the record of deduplication key {key!r} cannot be read: {reason}. Nothing was executed, the record "
-        "is kept. Use the data converter and the activity's return type that it was written with."
+        "the record of deduplication key {key!r} cannot be read: {reason}. The record is kept. Use the data "
+        "converter and the activity's return type that it was written with."
     )
 
 

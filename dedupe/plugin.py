@@ -1,8 +1,8 @@
 """The plugin: wiring only.
 
 On a client it reaches every worker built from it, and `Replayer(plugins=[...])`. It adds to each worker the
-interceptors, the peek and the claim, and runs beside it one embedded worker on the task queue where the
-workflows of the keys live.
+interceptors, the activities that read for jobs and a twin of each activity, and runs beside it one embedded
+worker on the task queue where the workflows of the keys live.
 """
 
 import asyncio
@@ -10,37 +10,32 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
-from temporalio import activity
 from temporalio.client import Client
-from temporalio.common import RawValue
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import (
-    ReplayerConfig,
-    Worker,
-    WorkerConfig,
-    WorkflowRunner,
-)
+from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
-from dedupe.claim import Claim, Claims
-from dedupe.farewell import Farewell
-from dedupe.interceptor import CallSettings, DedupeInterceptor
-from dedupe.key_handle import KeyHandle
-from dedupe.key_server import CallerHeadersInterceptor, KeyServer, serving
-from dedupe.key_workflow import KeyWorkflow
-from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK, ClaimInput, Peek, decode
-from dedupe.peek import Peeks
-from dedupe.preparation import LONGEST_TIME, is_name
-from dedupe.takeover import TakeoverInterceptor
-from dedupe.timeskipping import claim_with_time_skipped, is_time_skipping
+from dedupe.claims.activities import JobActivities
+from dedupe.execution.interceptor import ExecutionInterceptor
+from dedupe.execution.twins import twins_of
+from dedupe.job.interceptor import CallSettings, DedupeInterceptor
+from dedupe.job.limits import LONGEST_TIME, is_name
+from dedupe.key.server import CallerHeadersInterceptor, KeyServer, serving
+from dedupe.key.workflow import DelegatedKey, InPlaceKey
+from dedupe.model.keys import Keyspace
+from dedupe.record.timeskipping import is_time_skipping
+from dedupe.sdk import put_outermost
 
 DEFAULT_TASK_QUEUE = "dedupe"
 DEFAULT_WAIT_SLICE = timedelta(minutes=1)
 DEFAULT_CACHED_KEYS = 500
+_DEFAULT_ACTIVITY_SLOTS = 100
+"""The SDK's, of a worker that says nothing about it."""
+_PART_THAT_FOLLOWS = 4
+"""The part of a worker's activity slots that claims may hold while they wait."""
 
 
 class DedupePlugin(SimplePlugin):
@@ -57,6 +52,7 @@ class DedupePlugin(SimplePlugin):
         project: str,
         task_queue: str = DEFAULT_TASK_QUEUE,
         serve: bool = True,
+        in_place: bool = True,
         key_secret: bytes | str | None = None,
         wait_slice: timedelta = DEFAULT_WAIT_SLICE,
         max_cached_keys: int = DEFAULT_CACHED_KEYS,
@@ -68,15 +64,18 @@ class DedupePlugin(SimplePlugin):
             project: Who shares the keys of `Scope.PROJECT`.
             task_queue: Where the workflows of all keys of the namespace live. Keys outlive job queues, so
                 keep it. All workers that serve it need the same payload codec.
-            serve: Whether each process also serves that task queue. If not, another process has to.
+            serve: Whether each process also serves that task queue. If not, another process has to, for
+                activities on other task queues than their job's and to end keys that have expired.
+            in_place: Whether an activity on its job's own task queue is executed as an activity of the job.
+                If not, the key's own workflow schedules it. All workers of a job have to agree.
             key_secret: Replaces keys by their HMAC-SHA256 under it, for keys that hold personal data:
                 workflow ids are not covered by payload codecs. Another secret makes other keys.
-            wait_slice: The longest a waiting call goes without looking for itself, should it never be told.
+            wait_slice: The longest a call waits in one attempt of its claim, before another worker may go on.
             max_cached_keys: How many workflows of keys each process keeps in memory.
 
         Raises:
             InvalidKeyspaceError: Organization, project or secret is empty.
-            ValueError: Another setting is none that can be used.
+            ValueError: Another setting cannot be used.
         """
         super().__init__("dedupe.DedupePlugin")
         if not timedelta(0) < wait_slice <= LONGEST_TIME:
@@ -92,11 +91,12 @@ class DedupePlugin(SimplePlugin):
         )
         self.task_queue = task_queue
         self._serve = serve
+        self._in_place = in_place
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
-        """Add the interceptors, the peek and the claim to a worker that runs jobs.
+        """Add the interceptors, the activities that read and the twins to a worker that runs jobs.
 
         A worker without activities of its own polls for none: it would take those of others off its queue.
 
@@ -110,44 +110,42 @@ class DedupePlugin(SimplePlugin):
                 f"task queue {self.task_queue!r} is where the workflows of keys live: "
                 "give the worker another, or DedupePlugin(task_queue=...)"
             )
-        present = _job_activities(config)
+        present = _added_to(config)
         if present is not None:
-            present.plugin.require_same(self)
+            present.require_same(self.keyspace, self.task_queue)
             return config
         client = config.get("client")
         if client is None:
             return config
-        activities = _JobActivities(self, client, alone=not config.get("activities"))
-        if activities.alone:
+        twins = twins_of(_activities(config)) if self._in_place else []
+        added = JobActivities(
+            client,
+            plugin=self,
+            keyspace=self.keyspace,
+            task_queue=self.task_queue,
+            twins=twins,
+            most_following=_most_following(config),
+            alone=not config.get("activities"),
+        )
+        if added.alone:
             config["no_remote_activities"] = True
-        config["activities"] = [*config.get("activities", []), *activities.both]
+        config["activities"] = [*config.get("activities", []), *twins, *added.all]
+        grace = config.get("graceful_shutdown_timeout", timedelta())
         config["interceptors"] = [
             *config.get("interceptors", []),
             self._interceptor(
                 client.data_converter,
                 claim_task_queue=self.task_queue if config.get("no_remote_activities") else None,
             ),
-            TakeoverInterceptor(client),
-            activities.farewell,
+            ExecutionInterceptor(client, task_queue=self.task_queue, grace=grace),
         ]
         config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
 
-    def require_same(self, other: "DedupePlugin") -> None:
-        """Check that a worker which has this plugin may go without another.
-
-        Raises:
-            ValueError: The other one means other keys.
-        """
-        if (self.keyspace, self.task_queue) != (other.keyspace, other.task_queue):
-            raise ValueError(
-                "the worker and its client have different DedupePlugins: give one of them to either"
-            )
-
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Make the histories of jobs, and of keys, replayable."""
         converter = config.get("data_converter", DataConverter.default)
-        config["workflows"] = [*config.get("workflows", []), KeyWorkflow]
+        config["workflows"] = [*config.get("workflows", []), InPlaceKey, DelegatedKey]
         config["interceptors"] = [
             *config.get("interceptors", []),
             self._interceptor(converter, claim_task_queue=None),
@@ -163,15 +161,16 @@ class DedupePlugin(SimplePlugin):
             ValueError: Another plugin added activities after this one had seen none.
             Exception: The service could not be asked, or the worker that serves the keys failed.
         """
-        activities = _job_activities(worker.config(active_config=True))
-        if activities is None or activities.plugin is not self:
+        added = _added_to(worker.config(active_config=True))
+        if added is None or added.plugin is not self:
             await next(worker)
             return
+        put_outermost(worker, ExecutionInterceptor)
         async with AsyncExitStack() as stack:
             try:
-                _check_late_activities(worker, activities)
-                activities.skips_time = await is_time_skipping(worker.client)
-                serving_keys = self._serving(worker.client, activities)
+                _check_late_activities(worker, added)
+                added.use(skips_time=await is_time_skipping(worker.client))
+                serving_keys = self._serving(worker.client, added)
                 server = await stack.enter_async_context(serving_keys) if self._serve else None
             except BaseException:
                 await _begin_and_end(worker, next)
@@ -180,7 +179,6 @@ class DedupePlugin(SimplePlugin):
                 await next(worker)
             else:
                 await server.run_beside(worker, next)
-                await activities.farewell.say()
 
     async def serve_keys(self, client: Client) -> None:
         """Serve the workflows of keys, and no jobs, until cancelled: for a process of its own.
@@ -191,19 +189,25 @@ class DedupePlugin(SimplePlugin):
         Raises:
             Exception: The service could not be asked, or the worker failed.
         """
-        activities = _JobActivities(self, client, alone=True)
-        activities.skips_time = await is_time_skipping(client)
-        async with self._serving(client, activities) as server:
+        added = JobActivities(
+            client,
+            plugin=self,
+            keyspace=self.keyspace,
+            task_queue=self.task_queue,
+            twins=[],
+            most_following=_DEFAULT_ACTIVITY_SLOTS // _PART_THAT_FOLLOWS,
+            alone=True,
+        )
+        added.use(skips_time=await is_time_skipping(client))
+        async with self._serving(client, added) as server:
             await server.ended()
 
-    def _serving(
-        self, client: Client, activities: "_JobActivities"
-    ) -> AbstractAsyncContextManager[KeyServer]:
+    def _serving(self, client: Client, added: JobActivities) -> AbstractAsyncContextManager[KeyServer]:
         return serving(
             client,
             task_queue=self.task_queue,
             max_cached_keys=self._max_cached_keys,
-            activities=[activities.claim],
+            activities=[added.claim],
         )
 
     def _interceptor(self, converter: DataConverter, *, claim_task_queue: str | None) -> DedupeInterceptor:
@@ -212,61 +216,38 @@ class DedupePlugin(SimplePlugin):
                 keyspace=self.keyspace,
                 wait_slice=self._wait_slice,
                 failure_converter=converter.failure_converter,
+                in_place=self._in_place and claim_task_queue is None,
                 claim_task_queue=claim_task_queue,
             )
         )
 
 
-class _JobActivities:
-    """Peek and claim as one worker registers them, and what it remembers of the activities of keys.
-
-    On the time-skipping server peek and claim go another way.
-    """
-
-    def __init__(self, plugin: DedupePlugin, client: Client, *, alone: bool) -> None:
-        self.plugin = plugin
-        self.farewell = Farewell(client)
-        self.alone = alone
-        self.both: Sequence[Callable[..., Any]] = [self.peek, self.claim]
-        self.skips_time = False
-        self._peeks = Peeks()
-        self._claims = Claims(task_queue=plugin.task_queue)
-
-    @activity.defn(name=PEEK)
-    async def peek(self, message: RawValue) -> RawValue:
-        peek = decode(Peek, message.payload)
-        key = KeyHandle(client=activity.client(), key_id=peek.question.key_id)
-        run_id = activity.info().workflow_run_id or ""
-        return await self._peeks.peek(peek, key, run_id=run_id, skips_time=self.skips_time)
-
-    @activity.defn(name=CLAIM)
-    async def claim(self, message: RawValue, arguments: RawValue) -> RawValue:
-        received = decode(ClaimInput, message.payload)
-        claim = Claim.of(received.question, received.plan, arguments.payload)
-        if self.skips_time:
-            return RawValue(await claim_with_time_skipped(claim, task_queue=self.plugin.task_queue))
-        return RawValue(await self._claims.claim(claim, received.sighting))
-
-
 def _serves_keys(config: WorkerConfig) -> bool:
-    return KeyWorkflow in config.get("workflows", [])
+    return DelegatedKey in config.get("workflows", [])
 
 
 def _activities(config: WorkerConfig) -> Sequence[object]:
     return cast("Sequence[object]", config.get("activities", []))
 
 
-def _job_activities(config: WorkerConfig) -> _JobActivities | None:
+def _added_to(config: WorkerConfig) -> JobActivities | None:
     """Return what a plugin added to a worker."""
     if _serves_keys(config):
         return None
     owners = (getattr(function, "__self__", None) for function in _activities(config))
-    return next((owner for owner in owners if isinstance(owner, _JobActivities)), None)
+    return next((owner for owner in owners if isinstance(owner, JobActivities)), None)
 
 
-def _check_late_activities(worker: Worker, added: _JobActivities) -> None:
+def _most_following(config: WorkerConfig) -> int:
+    """Return how many claims of a worker may hold an activity slot while they wait."""
+    if config.get("tuner") is not None:  # its slots are not known here
+        return 1
+    return (config.get("max_concurrent_activities") or _DEFAULT_ACTIVITY_SLOTS) // _PART_THAT_FOLLOWS
+
+
+def _check_late_activities(worker: Worker, added: JobActivities) -> None:
     registered = _activities(worker.config(active_config=True))
-    if added.alone and len(registered) > len(added.both):
+    if added.alone and len(registered) > len(added.all):
         raise ValueError(
             "a plugin added activities after DedupePlugin, which saw none and had the worker poll for none: "
             "give them to the worker itself, or give it DedupePlugin after that plugin"

@@ -32,7 +32,7 @@ from activities.email import OutboxSettings
 from activities.payments import LedgerSettings
 from activities.worker_settings import Settings, StartupError
 from dedupe import DedupeKeys
-from dedupe.messages import CLAIM
+from dedupe.model.messages import CLAIM, TWIN
 from examples.deliveries import BadLine, Delivery, moments, read
 from examples.dev_server import DevServer, dev_server
 from workflows.onboarding import OnboardingJob, welcome_key
@@ -181,22 +181,23 @@ class _Jobs:
         return Row(delivery=delivery, job_id=handle.id, how=how, result=result, time=time)
 
     async def _how(self, delivery: Delivery, job_id: str, events: Sequence[HistoryEvent]) -> How:
-        """Read it from the job's own history: without a claim, the record answered."""
-        claimed = next((_time(event) for event in events if _is_claim(event)), None)
-        if claimed is None:
+        """Read it from the job's own history: where nothing was scheduled, the record answered."""
+        called = next((_time(event) for event in events if _is_call(event)), None)
+        if called is None:
             return How.REUSED
         record = await self._keys.get(welcome_key(delivery.event.user))
         if record is not None and record.started_by == job_id:
             return How.EXECUTED
-        settled_before = record is not None and record.settled_at is not None and record.settled_at <= claimed
+        settled_before = record is not None and record.settled_at is not None and record.settled_at <= called
         return How.REUSED if settled_before else How.JOINED
 
 
-def _is_claim(event: HistoryEvent) -> bool:
-    return (
-        event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-        and event.activity_task_scheduled_event_attributes.activity_type.name == CLAIM
-    )
+def _is_call(event: HistoryEvent) -> bool:
+    """Return whether a call with a key executes here, or begins to wait."""
+    if event.event_type != EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+        return False
+    name = event.activity_task_scheduled_event_attributes.activity_type.name
+    return name == CLAIM or name.startswith(TWIN)
 
 
 def _time(event: HistoryEvent) -> datetime:

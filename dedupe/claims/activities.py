@@ -11,7 +11,7 @@ from dedupe.claims.claim import Claims
 from dedupe.claims.peek import Peeks
 from dedupe.claims.settle import settle
 from dedupe.execution.twins import Twin, name_of
-from dedupe.keys import Keyspace
+from dedupe.model.keys import Keyspace
 from dedupe.model.messages import CLAIM, PEEK, RECORD, Claim, Peek, Settle, decode, unpack_with
 
 

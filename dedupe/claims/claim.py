@@ -23,7 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from dedupe.claims.timeskipping import turn
 from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.execution.sticky import unstick
-from dedupe.key.begin import Beginning, begin
+from dedupe.key.begin import Beginning, UnderWay, begin, is_under_way
 from dedupe.key.owner import MARGIN, Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
 from dedupe.model.decision import Begin, Refuse, Share, decide
 from dedupe.model.messages import WAITING, Claim, Execute, Owner, Wait, earliest, encode_referral
@@ -167,6 +167,8 @@ class _Attempt:
     async def _begin(self, decision: Begin) -> Payload | None:
         """Let the job execute, or begin a delegated execution, for which this claim then waits."""
         if self.claim.plan is None:
+            if await is_under_way(self.claims.client, decision.record, None, now=self.now):
+                raise self._waiting(_FIRST_DELAY)
             return encode_referral(
                 Execute(asked_at=self.asked_at, waited_for=self.claim.waited_for)
                 if self.claim.question.activity in self.claims.in_place
@@ -192,6 +194,8 @@ class _Attempt:
             raise InvalidCallError(
                 activity=self.claim.question.activity, key=self.claim.question.key, reason=error.message
             ) from error
+        if isinstance(begun, UnderWay):
+            raise self._waiting(_FIRST_DELAY)
         if begun is not None:
             await self._wait_for(begun.run_id)
         return None

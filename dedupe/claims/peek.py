@@ -11,12 +11,11 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import assert_never
 
+from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RawValue
-from temporalio.service import RPCError
 
-from dedupe.errors import DedupeError
 from dedupe.model.decision import Begin, Refuse, Share, decide
 from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral, pack
 from dedupe.model.outcome import Answer
@@ -58,13 +57,14 @@ class Peeks:
         key = KeyHandle(client=self._client, key_id=question.key_id)
         try:
             record = await key.read(now=question.called_at)
-        except (RPCError, DedupeError):
-            return encode_referral(Wait())  # a claim has more patience
+        except Exception as error:  # noqa: BLE001 - a payload codec may raise anything; a claim has more patience
+            activity.logger.debug("left deduplication key %r to a claim: %r", question.key, error)
+            return encode_referral(Wait())
         match decide(question, record, asked_at=_EVER):
             case Answer() as answer:
                 return answer.encode()
-            case Refuse(error):
-                return encode_referral(Refused(type=str(error.type), message=error.message))
+            case Refuse(refusal):
+                return encode_referral(Refused(type=str(refusal.type), message=refusal.message))
             case Share(execution):
                 return encode_referral(Wait(run_id=execution.run_id))
             case Begin():

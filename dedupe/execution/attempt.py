@@ -5,10 +5,10 @@ outcomes the first counts: an attempt that may not be the only one returns what 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime
-from typing import assert_never
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, assert_never
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -16,16 +16,18 @@ from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.service import RPCError
 
 from dedupe.errors import DedupeError
-from dedupe.key.begin import Beginning, Begun, begin
+from dedupe.key.begin import Beginning, Begun, UnderWay, begin
+from dedupe.key.owner import is_last_attempt
 from dedupe.model.decision import Begin, Refuse, Share, decide
-from dedupe.model.messages import TOO_LARGE, Order, Owner, Referral, Refused, Start, Wait, encode_referral
+from dedupe.model.messages import TOO_LARGE, Owner, Question, Referral, Refused, Start, Wait, encode_referral
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, unrecorded
-from dedupe.model.record import Absent, Executing, Record, Settled
+from dedupe.model.record import Absent, Executing, Execution, Record, Settled
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
 
 _ROUNDS = 10
 """How often an attempt reads a key whose runs come and go, before it leaves the key to a claim."""
 
+T = TypeVar("T")
 Effect = Callable[[Start], Awaitable[Payload]]
 """Has the effect, and returns the encoded result."""
 
@@ -35,7 +37,10 @@ class Attempt:
     """One attempt of a call to execute its activity under a key."""
 
     key: KeyHandle
-    order: Order
+    question: Question
+    ttl: timedelta | None
+    waited_for: str | None
+    """The run of the key whose end the call has waited for."""
     owner: Owner
     """The call."""
     number: int
@@ -44,6 +49,8 @@ class Attempt:
     """Server time at which the call was first seen."""
     now: datetime
     """Server time."""
+    started_at: datetime
+    """Server time at which this attempt was started."""
     task_queue: str
     """Where the workflows of keys live."""
 
@@ -71,32 +78,37 @@ class Attempt:
 
     async def _acquire(self) -> "Answer | _Held | Referral":
         """Take the key, find it taken by an attempt of this very call, or learn why it cannot be had."""
-        if self.number == 1 and self.order.waited_for is None:
+        if self.number == 1 and self.waited_for is None:
             begun = await begin(self.key, Absent(), self._beginning, now=self.now)
-            if begun is not None:
+            if isinstance(begun, Begun):
                 return _Held(begun, alone=True)
         for _ in range(_ROUNDS):
-            record = await self.key.read(now=self.now)
-            mine = self._mine(record)
-            if mine is not None:
-                return mine
-            decision = decide(
-                self.order.question, record, asked_at=self.asked_at, waited_for=self.order.waited_for
-            )
-            match decision:
-                case Answer():
-                    return decision
-                case Refuse(error):
-                    return Refused(type=str(error.type), message=error.message)
-                case Share(execution):
-                    return self._wait(execution.run_id)
-                case Begin(found):
-                    begun = await begin(self.key, found, self._beginning, now=self.now)
-                    if begun is not None:
-                        return _Held(begun, alone=True)
-                case _ as never:
-                    assert_never(never)
+            found = await self._find()
+            if found is not None:
+                return found
         return self._wait()
+
+    async def _find(self) -> "Answer | _Held | Referral | None":
+        """Return what the record is to this attempt; None where another call was faster: read again."""
+        record = await self.key.read(now=self.now)
+        mine = self._mine(record)
+        if mine is not None:
+            return mine
+        decision = decide(self.question, record, asked_at=self.asked_at, waited_for=self.waited_for)
+        match decision:
+            case Answer():
+                return decision
+            case Refuse(error):
+                return Refused(type=str(error.type), message=error.message)
+            case Share(execution):
+                return self._wait(execution.run_id)
+            case Begin(before):
+                begun = await begin(self.key, before, self._beginning, now=self.now)
+                if isinstance(begun, UnderWay):
+                    return self._wait()
+                return None if begun is None else _Held(begun, alone=True)
+            case _ as never:
+                assert_never(never)
 
     def _mine(self, record: Record) -> "Answer | _Held | None":
         """Return what a run says that names this call; None where the current run does not."""
@@ -110,16 +122,22 @@ class Attempt:
         return _own_answer(record)
 
     async def _execute(self, held: "_Held", effect: Effect) -> Payload:
-        result = await effect(held.begun.start)
-        # The effect has happened: whatever interrupts this attempt now, it is recorded.
-        recording = asyncio.ensure_future(self._record(held, result))
-        while not recording.done():
-            try:
-                await asyncio.shield(recording)
-            except asyncio.CancelledError:
-                if recording.cancelled():
-                    raise
-        return recording.result()
+        try:
+            result = await effect(held.begun.start)
+        except BaseException:
+            await _to_its_end(self._leave(held))
+            raise
+        return await _to_its_end(self._record(held, result))
+
+    async def _leave(self, held: "_Held") -> None:
+        """Tell those who wait that nothing will come of this call, if its job has closed meanwhile."""
+        try:
+            if await is_last_attempt(
+                self.key.client, self.owner, number=self.number, started_at=self.started_at
+            ):
+                await self.key.record(held.begun.run_id, Abandoned())
+        except Exception as error:  # noqa: BLE001 - they find out, when this attempt must be over
+            activity.logger.debug("could not give up deduplication key %r: %r", self._key, error)
 
     async def _record(self, held: "_Held", result: Payload) -> Payload:
         """Record the result, and return what the job gets."""
@@ -144,7 +162,7 @@ class Attempt:
         cause = Failure(message=reason, application_failure_info=ApplicationFailureInfo(type=TOO_LARGE))
         failure = Failure(message="Activity task failed", cause=cause)
         failure.activity_failure_info.activity_id = self.owner.activity_id
-        failure.activity_failure_info.activity_type.name = self.order.question.activity
+        failure.activity_failure_info.activity_type.name = self.question.activity
         failed = Failed(failure)
         await self.key.record(run_id, failed)
         return Answer(outcome=failed, settled_at=self.now, how=How.EXECUTED).encode()
@@ -154,9 +172,20 @@ class Attempt:
         run = await self.key.run(run_id)
         if run is not None and run.end is not None and not isinstance(run.end.outcome, Abandoned):
             return Answer(outcome=run.end.outcome, settled_at=run.end.at, how=How.EXECUTED).encode()
-        if was_open or isinstance(await self.key.read(now=self.now), Absent):
-            return self._executed(result)  # dropped by force: it happened all the same
-        return encode_referral(self._wait())  # another call was sure that this one is gone, and executes
+        if was_open:
+            return self._executed(result)
+        match record := await self.key.read(now=self.now):
+            case Absent(before=Execution() as ended) if ended.run_id == run_id:
+                # An operator ended the run, who did not mean the effect: it gets another record.
+                begun = await begin(self.key, record, self._beginning, now=self.now)
+                if isinstance(begun, Begun) and await self.key.record(begun.run_id, Succeeded(result)):
+                    return self._executed(result)
+                return encode_referral(self._wait())
+            case Absent():
+                return self._executed(result)  # dropped by force: it happened all the same
+            case Executing() | Settled():
+                # Another call was sure that this one is gone, and executes.
+                return encode_referral(self._wait())
 
     def _executed(self, result: Payload) -> Payload:
         return Answer(outcome=Succeeded(result), settled_at=self.now, how=How.EXECUTED).encode()
@@ -166,17 +195,17 @@ class Attempt:
 
     @property
     def _key(self) -> str:
-        return self.order.question.key
+        return self.question.key
 
     @property
     def _beginning(self) -> Beginning:
         owner = self.owner
         return Beginning(
-            question=self.order.question,
+            question=self.question,
             call=f"{owner.workflow_id} {owner.run_id} {owner.activity_id}",
             caller=owner.workflow_id,
             task_queue=self.task_queue,
-            ttl=self.order.ttl,
+            ttl=self.ttl,
             owner=owner,
         )
 
@@ -200,3 +229,15 @@ def _own_answer(settled: Settled) -> Answer | None:
             return None
         case _ as never:
             assert_never(never)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do what has to be done after an effect, whatever interrupts the attempt meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+    return task.result()

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from temporalio import activity
 
-from dedupe.keys import ScopedKey
-from dedupe.messages import KEY_WORKFLOW
+from dedupe.model.keys import ScopedKey
 from dedupe.model.messages import DELEGATED
 
 _SEPARATOR = ":"
@@ -46,7 +45,7 @@ def current_execution() -> Execution | None:
         RuntimeError: Called outside of an activity.
     """
     info = activity.info()
-    if info.workflow_type not in {KEY_WORKFLOW, DELEGATED} or info.workflow_id is None:
+    if info.workflow_type != DELEGATED or info.workflow_id is None:
         return CURRENT.get()
     generation, idempotency_key = parse_activity_id(info.activity_id)
     return Execution(
@@ -63,8 +62,3 @@ def parse_activity_id(activity_id: str) -> tuple[int, str]:
     """Return generation and idempotency key: what `format_activity_id` was given."""
     generation, _, idempotency_key = activity_id.partition(_SEPARATOR)
     return int(generation), idempotency_key
-
-
-def new_idempotency_key(first_run_id: str, generation: int) -> str:
-    """Return the key of an effect that may happen: unique to this life of the key and this generation."""
-    return f"{first_run_id}-{generation}"

@@ -5,7 +5,7 @@ of the result is what is recorded.
 """
 
 import dataclasses
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from dedupe.execution.current import CURRENT, Execution
 from dedupe.execution.shield import shielded
 from dedupe.execution.sticky import unstick
 from dedupe.execution.twins import InProcess, Twin
-from dedupe.keys import ScopedKey
+from dedupe.model.keys import ScopedKey
 from dedupe.model.messages import MARK, TWIN, Order, Owner, Start, decode, earliest
 from dedupe.record.handle import KeyHandle
 from dedupe.sdk import cancellation_of
@@ -106,8 +106,10 @@ class _Inbound(ActivityInboundInterceptor):
     def _attempt(self, order: Order) -> Attempt:
         info = self._info
         return Attempt(
-            key=KeyHandle(client=self._worker.client, key_id=order.question.key_id),
-            order=order,
+            key=KeyHandle(client=self._worker.client, key_id=order.key_id),
+            question=order.question(info.activity_type.removeprefix(TWIN), called_at=info.scheduled_time),
+            ttl=order.ttl,
+            waited_for=order.waited_for,
             owner=Owner(
                 workflow_id=info.workflow_id or "",
                 run_id=info.workflow_run_id or "",
@@ -119,6 +121,7 @@ class _Inbound(ActivityInboundInterceptor):
             number=info.attempt,
             asked_at=earliest(order.asked_at, info.scheduled_time),
             now=info.current_attempt_scheduled_time,
+            started_at=info.started_time,
             task_queue=self._worker.task_queue,
         )
 
@@ -131,7 +134,8 @@ class _Inbound(ActivityInboundInterceptor):
         )
         if isinstance(input.fn, Twin):
             input.fn = input.fn.original
-        if isinstance(input.executor, ProcessPoolExecutor):
+        if not isinstance(input.executor, ThreadPoolExecutor | None):
+            # Context variables do not reach it: it may run the function in another process.
             input.fn = InProcess(input.fn, execution)
         token = CURRENT.set(execution)
         try:

@@ -32,8 +32,7 @@ def shielded(cancellation: Cancellation | None, client: Client, *, grace: timede
 
     Args:
         cancellation: What cancels the activity, inside the SDK; None where this SDK has it elsewhere: then
-        nothing
-            is shielded.
+            nothing is shielded.
         client: Of the worker.
         grace: How long the worker, told to stop, leaves its activities be.
     """

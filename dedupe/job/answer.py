@@ -22,8 +22,7 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 from dedupe.errors import DedupeError, UnreadableRecordError
 from dedupe.job.request import Call
 from dedupe.model.messages import TWIN, WAITING
-from dedupe.model.outcome import FailedAnswer
-from dedupe.outcome import FailedResult, failed_result
+from dedupe.model.outcome import FailedAnswer, FailedResult, failed_result
 
 
 def open_result(call: Call, result: Payload) -> Any:

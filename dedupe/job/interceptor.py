@@ -26,13 +26,13 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from dedupe.calls import CALL, SCOPED
 from dedupe.errors import DedupeError, UnprotectedExecutionError, UnreadableRecordError
 from dedupe.job.answer import failure_of_twin, open_failure, open_result, open_unanswered
+from dedupe.job.calls import CALL, SCOPED
 from dedupe.job.peeking import Peeking
 from dedupe.job.ration import Ration
 from dedupe.job.request import Call, prepare
-from dedupe.keys import Keyspace
+from dedupe.model.keys import Keyspace
 from dedupe.model.messages import (
     CLAIM,
     MARK,
@@ -53,6 +53,7 @@ from dedupe.model.messages import (
 from dedupe.model.outcome import (
     Failed,
     FailedAnswer,
+    FailedResult,
     Outcome,
     Succeeded,
     decode_answer,
@@ -60,10 +61,14 @@ from dedupe.model.outcome import (
     is_recorded,
     unmarked,
 )
-from dedupe.outcome import FailedResult
 from dedupe.sdk import innermost, silence
 
-_CLAIM_HEARTBEAT = timedelta(seconds=5)
+_CLAIM_HEARTBEAT = timedelta(seconds=3)
+_RECORD_TIMEOUT = timedelta(seconds=20)
+"""Of one attempt."""
+_RECORD_ATTEMPTS = 15
+"""A bound on their number, since the SDK (1.35) begins a further attempt of a local activity that timed out
+however long the whole may take."""
 _OVERHEAD = 600
 """Bytes, about, that an activity of ours takes in a message beside its arguments."""
 _OVER = timedelta(milliseconds=1)
@@ -150,10 +155,7 @@ class _Outbound(WorkflowOutboundInterceptor):
 
     async def _execute(self, call: Call, execute: Execute) -> Payload | FailedResult:
         """Have the twin of the activity execute, in place. Return what it returned, or what is recorded."""
-        order = Order(
-            question=call.question, ttl=call.ttl, asked_at=execute.asked_at, waited_for=execute.waited_for
-        )
-        header = encode(order).payload
+        header = encode(Order.to_execute(call.question, execute, ttl=call.ttl)).payload
         header.metadata[MARK] = b"order"
         await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
         activity_id = self._next_id(call)
@@ -214,11 +216,13 @@ class _Outbound(WorkflowOutboundInterceptor):
                     )
                 ],
                 activity_id=None,
-                schedule_to_close_timeout=timedelta(minutes=5),
+                schedule_to_close_timeout=None,
                 schedule_to_start_timeout=None,
-                start_to_close_timeout=timedelta(seconds=20),
+                start_to_close_timeout=_RECORD_TIMEOUT,
                 retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=100), maximum_interval=timedelta(seconds=10)
+                    initial_interval=timedelta(milliseconds=100),
+                    maximum_interval=timedelta(seconds=10),
+                    maximum_attempts=_RECORD_ATTEMPTS,
                 ),
                 local_retry_threshold=None,
                 cancellation_type=workflow.ActivityCancellationType.ABANDON,

@@ -7,7 +7,7 @@ from temporalio.api.common.v1 import RetryPolicy as RetryPolicyProto
 from temporalio.common import Priority, RetryPolicy
 from temporalio.worker import StartActivityInput
 
-from dedupe.calls import Deduplication
+from dedupe.job.calls import Deduplication
 
 LONGEST_TIME = timedelta(days=36_500)
 """Instants and durations beyond it may leave the range of the types that hold them."""

@@ -15,10 +15,10 @@ from temporalio.common import Priority, RawValue
 from temporalio.converter import WithSerializationContext
 from temporalio.worker import StartActivityInput
 
-from dedupe.calls import Deduplication
 from dedupe.errors import InvalidCallError
+from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
-from dedupe.keys import fingerprint
+from dedupe.model.keys import fingerprint
 from dedupe.model.messages import Plan, Question, cut, pack
 
 

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
 
 from dedupe.key.owner import Alive, whereabouts
 from dedupe.model.messages import REPLACED, Owner, Plan, Question, Start
+from dedupe.model.outcome import Abandoned
 from dedupe.model.record import Absent, Execution, Settled, following
 from dedupe.record.handle import KeyHandle
 
@@ -53,24 +56,28 @@ class Begun:
     start: Start
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """Another call still has an attempt of the last execution under way: come back later."""
+
+
 async def begin(
     key: KeyHandle, record: Absent | Settled, beginning: Beginning, *, now: datetime
-) -> Begun | None:
+) -> Begun | UnderWay | None:
     """Begin an execution after `record`.
 
     Returns:
-        The execution; None where another call was faster, or an attempt of the last one is not over yet.
+        The execution; or that the last one is not over; None where another call was faster.
 
     Raises:
         RPCError: The service did not take a request.
     """
+    if await is_under_way(key.client, record, beginning.owner, now=now):
+        return UnderWay()
     match record:
-        case Settled(execution=last) | Absent(expired=Execution() as last):
-            if await _is_under_way(key, last, beginning, now=now):
-                return None
-            if last.is_open:
-                await key.end(last.run_id, details=REPLACED, reason="replaced by the next execution")
-        case Absent():
+        case Settled(execution=last) | Absent(expired=Execution() as last) if last.is_open:
+            await key.end(last.run_id, details=REPLACED, reason="replaced by the next execution")
+        case Absent() | Settled():
             pass
     start = beginning.start(record)
     again = isinstance(record, Settled) or record.any_run
@@ -80,9 +87,32 @@ async def begin(
     return None if run_id is None else Begun(run_id=run_id, start=start)
 
 
-async def _is_under_way(key: KeyHandle, last: Execution, beginning: Beginning, *, now: datetime) -> bool:
-    """Return whether another attempt of a settled execution is not over: a late one has recorded first."""
-    owner = last.owner
-    if owner is None or (beginning.owner is not None and owner.is_same_call(beginning.owner)):
+async def is_under_way(
+    client: Client, record: Absent | Settled, asking: Owner | None, *, now: datetime
+) -> bool:
+    """Return whether another call than `asking` may have an attempt under way that `record` does not show.
+
+    A record may be that of a late attempt, while the next one executes; and a run may have been ended from
+    outside, while its effect goes on.
+
+    Raises:
+        RPCError: The service could not be asked.
+    """
+    last = _last(record)
+    owner = None if last is None else last.owner
+    if owner is None or (asking is not None and owner.is_same_call(asking)):
         return False
-    return isinstance(await whereabouts(key.client, owner, now=now), Alive)
+    return isinstance(await whereabouts(client, owner, now=now), Alive)
+
+
+def _last(record: Absent | Settled) -> Execution | None:
+    """Return the execution before the next one; None where there is none, or nothing is left of it."""
+    match record:
+        case Settled(outcome=Abandoned()):
+            return None
+        case Settled(execution=last):
+            return last
+        case Absent(before=before, expired=expired):
+            return before or expired
+        case _ as never:
+            assert_never(never)

@@ -70,22 +70,52 @@ async def whereabouts(client: Client, owner: Owner, *, now: datetime) -> Whereab
         RPCError: The service could not be asked.
         Exception: Whatever the payload codec raises for an end that it cannot decode.
     """
-    request = DescribeWorkflowExecutionRequest(
-        namespace=client.namespace,
-        execution=WorkflowExecution(workflow_id=owner.workflow_id, run_id=owner.run_id),
-    )
-    try:
-        job = await client.workflow_service.describe_workflow_execution(request, retry=True)
-    except RPCError as error:
-        if is_missing(error):
-            return Missing()
-        raise
+    job = await _job(client, owner)
+    if job is None:
+        return Missing()
     # A run that is closed goes on listing what was pending when it closed.
     is_closed = job.workflow_execution_info.HasField("close_time")
     pending = _pending(job, owner)
     if pending is not None:
         return Gone() if is_closed and _is_over(pending, owner, now=now) else Alive()
     return await _end(client, owner) or (Gone() if is_closed else Unclear())
+
+
+async def is_last_attempt(client: Client, owner: Owner, *, number: int, started_at: datetime) -> bool:
+    """Return whether no attempt will follow, and none is under way beside this one: the job has closed.
+
+    Args:
+        client: Of the call's namespace.
+        owner: The call.
+        number: Of this attempt.
+        started_at: Server time at which this attempt was started.
+
+    Raises:
+        RPCError: The service could not be asked.
+    """
+    job = await _job(client, owner)
+    if job is None or not job.workflow_execution_info.HasField("close_time"):
+        return False
+    pending = _pending(job, owner)
+    return (
+        pending is not None
+        and pending.attempt == number
+        and pending.last_started_time.ToDatetime(tzinfo=UTC) == started_at
+    )
+
+
+async def _job(client: Client, owner: Owner) -> DescribeWorkflowExecutionResponse | None:
+    """Return what the service says of a call's job; None where it knows it no more."""
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace,
+        execution=WorkflowExecution(workflow_id=owner.workflow_id, run_id=owner.run_id),
+    )
+    try:
+        return await client.workflow_service.describe_workflow_execution(request, retry=True)
+    except RPCError as error:
+        if is_missing(error):
+            return None
+        raise
 
 
 def _pending(job: DescribeWorkflowExecutionResponse, owner: Owner) -> PendingActivityInfo | None:

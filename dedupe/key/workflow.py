@@ -63,7 +63,9 @@ class DelegatedKey:
         """Execute the activity, and hold the key until its record has expired."""
         message, arguments = _start(start)
         plan = message.plan
-        if plan is None or (plan.start_to_close_timeout or plan.schedule_to_close_timeout) is None:
+        if plan is None:
+            return  # it was started to forget the key, and records nothing
+        if (plan.start_to_close_timeout or plan.schedule_to_close_timeout) is None:
             raise _unreadable()
         CALLER_HEADERS.set(plan.headers)
         try:

@@ -52,6 +52,9 @@ def decide(
         waited_for: The run that the call saw executing. Its end answers the call, whenever that was.
     """
     match record:
+        case Absent(before=Execution() as cut_off):
+            # It is continued under its idempotency key, which is that of one activity.
+            return _conflict(question, cut_off) or Begin(record)
         case Absent():
             return Begin(record)
         case Executing(execution=execution):

@@ -15,6 +15,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
 
+from dedupe.model.keys import ScopedKey
+
 IN_PLACE = "dedupe.in-place"
 """Workflow: a key that an activity of a job holds. It is started to lie dormant, and need never run."""
 DELEGATED = "dedupe.delegated"
@@ -92,13 +94,41 @@ class Order(Message):
     key does not show, but for a fingerprint, where the call asked for one.
     """
 
-    question: Question
+    key_id: str
+    key: str | None = None
+    """Where the id does not show it whole."""
+    skip_failure: bool = False
+    fingerprint: str | None = None
     ttl: timedelta | None = None
     """How long the outcome is kept, from when it is recorded; None: for ever."""
     asked_at: AwareDatetime | None = None
     """Server time at which the call was first seen; None: now."""
     waited_for: str | None = None
     """The run of the key whose end this call has waited for."""
+
+    @classmethod
+    def to_execute(cls, question: Question, execute: "Execute", *, ttl: timedelta | None) -> "Order":
+        """Return the order of a call that is to execute."""
+        return cls(
+            key_id=question.key_id,
+            key=None if ScopedKey.parse(question.key_id).key == question.key else question.key,
+            skip_failure=question.skip_failure,
+            fingerprint=question.fingerprint,
+            ttl=ttl,
+            asked_at=execute.asked_at,
+            waited_for=execute.waited_for,
+        )
+
+    def question(self, activity: str, *, called_at: datetime) -> Question:
+        """Return what the call wants to know of its key."""
+        return Question(
+            key_id=self.key_id,
+            key=ScopedKey.parse(self.key_id).key if self.key is None else self.key,
+            activity=activity,
+            skip_failure=self.skip_failure,
+            fingerprint=self.fingerprint,
+            called_at=called_at,
+        )
 
 
 class Peeked(Message):

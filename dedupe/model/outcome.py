@@ -15,6 +15,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from dedupe.model.messages import MARK, FailureMessage, decode, encode
 
@@ -159,6 +160,42 @@ class SucceededAnswer:
 
     result: Payload
     how: How
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedResult:
+    """What a call with skip_failure=True returns where the activity failed, so that the job can go on."""
+
+    key: str
+    """The deduplication key of the call."""
+    activity: str
+    """Name of the activity that failed."""
+    type: str
+    """The failure's type: the error type the activity gave, or the class name, such as `TimeoutError`."""
+    message: str
+    """The failure's own message."""
+    failed_at: datetime
+    """Server time at which the failure was recorded."""
+    reused: bool
+    """Whether it was recorded before this call was made."""
+    error: ActivityError
+    """What the call would have raised with skip_failure=False. Raise it to fail after all."""
+
+
+def failed_result(
+    error: ActivityError, *, key: str, activity: str, failed_at: datetime, reused: bool
+) -> FailedResult:
+    """Return the failure of a deduplicated call as a value."""
+    cause: Any = error.cause
+    return FailedResult(
+        key=key,
+        activity=activity,
+        type=(cause.type if isinstance(cause, ApplicationError) else None) or type(cause or error).__name__,
+        message=cause.message if isinstance(cause, FailureError) else error.message,
+        failed_at=failed_at,
+        reused=reused,
+        error=error,
+    )
 
 
 def decode_answer(payload: Payload) -> SucceededAnswer | FailedAnswer | None:

@@ -69,7 +69,7 @@ class Closed(StrEnum):
     """What ended a run of a key's workflow."""
 
     ITSELF = "itself"
-    """Its record expired; or on the time-skipping server its execution ended."""
+    """Its record expired; on the time-skipping server its execution ended, or the key was forgotten."""
     REPLACED = "replaced"
     """The protocol, to begin the next execution."""
     FORGOTTEN = "forgotten"
@@ -103,9 +103,9 @@ def record_of(run: Run, *, now: datetime) -> Record:
             return _settled(run, run.end, now=now)
         case None:
             return Executing(execution=execution)
-        case Closed.FORGOTTEN:
+        case Closed.FORGOTTEN | Closed.ITSELF:
             return Absent(any_run=True)
-        case Closed.ITSELF | Closed.REPLACED | Closed.OUTSIDE:
+        case Closed.REPLACED | Closed.OUTSIDE:
             # What is taken away from outside is no reason for a second effect.
             is_over = run.end is not None and (
                 _is_definite(run.end.outcome) or _has_expired(run, run.end, now=now)

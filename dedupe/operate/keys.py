@@ -3,12 +3,13 @@
 All of it is between the caller and the service: no worker has to run.
 """
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
@@ -24,14 +25,15 @@ from dedupe.errors import (
     KeyExecutingError,
     UnreadableRecordError,
 )
-from dedupe.key.owner import Alive, whereabouts
-from dedupe.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
+from dedupe.key.owner import Alive, Gone, whereabouts
+from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
 from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Start
 from dedupe.model.outcome import Abandoned, Failed, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Settled
 from dedupe.record.handle import KeyHandle
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
+_PATIENCE = timedelta(seconds=5)
 _ROUNDS = 5
 """How often a key whose runs come and go is read again, until it is forgotten."""
 
@@ -42,6 +44,9 @@ class KeyState(StrEnum):
     EXECUTING = "executing"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    ABANDONED = "abandoned"
+    """The call that executed is gone, and nobody knows whether the effect happened. The next call executes,
+    under the same idempotency key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +66,7 @@ class KeyRecord:
     started_by: str
     """Workflow id of the job whose call was executed."""
     settled_at: datetime | None
-    """When the execution ended; None while it is executing."""
+    """When its end was recorded; None while it is executing."""
     expires_at: datetime | None
     """When the record will be dropped; None: never, or not settled yet."""
     result_json: str | None
@@ -185,20 +190,25 @@ class DedupeKeys:
         raise KeyExecutingError(key=scoped.key)
 
     async def _is_executing(self, record: Executing | Settled) -> bool:
-        """Return whether an attempt is under way, even if an earlier one has been recorded meanwhile."""
+        """Return whether an attempt may be under way, even if an earlier one has been recorded meanwhile."""
         owner = record.execution.owner
-        if isinstance(record, Executing) or owner is None:
+        if owner is None:
             return isinstance(record, Executing)
-        return isinstance(await whereabouts(self._client, owner, now=await self._now()), Alive)
+        found = await whereabouts(self._client, owner, now=await self._now())
+        return isinstance(found, Alive) or (isinstance(record, Executing) and not isinstance(found, Gone))
 
     async def _forget(self, handle: KeyHandle, execution: Execution) -> bool:
         """End the run that is a record. Return whether it was still the current one."""
         run_id = execution.run_id
-        if not execution.is_open:  # put a run that records nothing over it
+        if not execution.is_open:  # on the time-skipping server: put a run that records nothing over it
             start = execution.start.model_copy(update={"owner": None, "plan": None})
-            over = await handle.acquire(start, task_queue=f"{FORGOTTEN}-keys", again=True)
+            over = await handle.acquire(start, task_queue=await handle.task_queue(), again=True)
             if over is None:
                 return False
+            with suppress(TimeoutError):  # where a worker ends it, the server goes on skipping time
+                async with asyncio.timeout(_PATIENCE.total_seconds()):
+                    await handle.wait(over)
+                    return True
             run_id = over
         return await handle.end(run_id, details=FORGOTTEN, reason="forgotten")
 
@@ -208,14 +218,18 @@ class DedupeKeys:
             match await handle.read(now=await self._now()):
                 case Absent():
                     return None
-                case Executing(execution=execution):
+                case Executing(execution=execution) as executing:
+                    is_executing = await self._is_executing(executing)
                     return _record(
-                        key_id, execution.start, KeyState.EXECUTING, started_at=execution.started_at
+                        key_id,
+                        execution.start,
+                        KeyState.EXECUTING if is_executing else KeyState.ABANDONED,
+                        started_at=execution.started_at,
                     )
                 case Settled() as settled:
                     return self._settled(key_id, settled)
 
-    def _settled(self, key_id: str, settled: Settled) -> KeyRecord | None:
+    def _settled(self, key_id: str, settled: Settled) -> KeyRecord:
         execution = settled.execution
         state, result, failure = KeyState.FAILED, None, None
         match settled.outcome:
@@ -224,7 +238,7 @@ class DedupeKeys:
             case Failed() as failed:
                 failure = self._reason(failed)
             case Abandoned():
-                return None
+                state = KeyState.ABANDONED
             case _ as never:
                 assert_never(never)
         return _record(

@@ -14,6 +14,7 @@ from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution, Workf
 from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
     StartWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
@@ -33,8 +34,9 @@ _FOR_EVER = timedelta(days=36_500)
 """Start delay of a key that is kept for ever."""
 _LONGER = timedelta(minutes=1)
 """By which the start delay of a key with a TTL is longer than what it needs at the most."""
-LARGEST_OUTCOME = 2_096_000
-"""Bytes of an encoded outcome that the service takes in a signal."""
+LARGEST_OUTCOME = 2 * 1024 * 1024
+"""Bytes of an encoded outcome that the service takes in a signal, as of any result, unless it is set to take
+fewer."""
 
 
 class OutcomeTooLargeError(Exception):
@@ -130,11 +132,11 @@ class KeyHandle:
             OutcomeTooLargeError: The service does not take so much.
             RPCError: The service did not take the request.
         """
-        payloads = await self._encode([RawValue(encode_outcome(outcome))])
-        size = sum(payload.ByteSize() for payload in payloads)
+        payloads = Payloads(payloads=await self._encode([RawValue(encode_outcome(outcome))]))
+        size = payloads.ByteSize()
         if size > LARGEST_OUTCOME:
             raise OutcomeTooLargeError(
-                f"the result of {size:,} bytes is larger than the {LARGEST_OUTCOME:,} a record takes"
+                f"the result takes {size:,} bytes, which is over the limit of {LARGEST_OUTCOME:,}"
             )
         request = SignalWorkflowExecutionRequest(
             namespace=self.client.namespace,
@@ -142,13 +144,17 @@ class KeyHandle:
             request_id=str(uuid4()),
             workflow_execution=WorkflowExecution(workflow_id=self.key_id, run_id=run_id),
             signal_name=OUTCOME,
-            input=Payloads(payloads=payloads),
+            input=payloads,
         )
         try:
             await self.client.workflow_service.signal_workflow_execution(request, retry=True)
         except RPCError as error:
             if is_missing(error):
                 return False
+            if error.status == RPCStatusCode.INVALID_ARGUMENT:
+                raise OutcomeTooLargeError(
+                    f"the result takes {size:,} bytes, which is over the service's limit: {error.message}"
+                ) from error
             raise
         return True
 
@@ -174,6 +180,18 @@ class KeyHandle:
                 return False
             raise
         return True
+
+    async def task_queue(self) -> str:
+        """Return the task queue of the key's workflow.
+
+        Raises:
+            RPCError: The service could not be asked, or knows no run of the key.
+        """
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self.client.namespace, execution=WorkflowExecution(workflow_id=self.key_id)
+        )
+        response = await self.client.workflow_service.describe_workflow_execution(request, retry=True)
+        return response.execution_config.task_queue.name
 
     @property
     def _reader(self) -> Reader:

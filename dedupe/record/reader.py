@@ -16,6 +16,10 @@ from dedupe.model.outcome import NO_RESULT, Failed, Outcome, Succeeded, decode_o
 from dedupe.model.record import Closed, End, Execution, Run
 from dedupe.record.events import Events, failure_of, scheduled_id, time_of
 
+_NOTHING = Start(key="", activity="", idempotency_key="")
+"""Of a run that was started by hand."""
+_IN_CLEAR = {b"json/plain", b"binary/null"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
@@ -38,8 +42,13 @@ class Reader:
             raise UnreadableRecordError(
                 key=self.key_id, reason=f"its id is taken by a workflow of type {events.workflow_type!r}"
             )
-        start = await self._start(events)
-        closed = await self._closed(events)
+        closed = self._closed(events)
+        try:
+            start = await self._start(events)
+        except ValueError:
+            if not _is_by_hand(events):
+                raise
+            start, closed = _NOTHING, Closed.FORGOTTEN
         execution = Execution(
             run_id=events.run_id, start=start, started_at=events.started_at, is_open=closed is None
         )
@@ -53,7 +62,7 @@ class Reader:
         start, _ = unpack_with(Start, payload)
         return start
 
-    async def _closed(self, events: Events) -> Closed | None:
+    def _closed(self, events: Events) -> Closed | None:
         match events.closed_by:
             case None:
                 return None
@@ -111,6 +120,15 @@ class Reader:
                 is_local=False,
             )
         )
+
+
+def _is_by_hand(events: Events) -> bool:
+    """Return whether a run has failed at once, since somebody else started it, and so held nothing.
+
+    What a payload codec made is another matter: it may be a start that this reader cannot decode.
+    """
+    encodings = {payload.metadata.get("encoding", b"") for payload in events.input[:1]}
+    return events.closed_by == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED and encodings <= _IN_CLEAR
 
 
 async def raw(converter: DataConverter, payloads: Sequence[Payload]) -> list[Payload]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dedupe.admin import KeyState
+from dedupe.operate.keys import KeyState
 from tests.integration.effect_file import Moment
 from tests.integration.fleet import Fleet
 
@@ -22,7 +22,7 @@ class Row:
     """How many were injected."""
     calls: int
     executions: int
-    """How often a key's workflow began to execute. Attempts under a retry policy are one execution."""
+    """How many executions were begun. All attempts of one call are one execution."""
     attempts: int
     effects: int
     """How often the effect happened: attempts that died before their report included."""

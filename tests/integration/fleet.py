@@ -13,11 +13,11 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from dedupe import DedupeKeys, Scope
-from dedupe.keys import Keyspace
+from dedupe.model.keys import Keyspace
 from tests.integration.effect_file import EffectFile, Gate, Moment
 from tests.integration.jobs import FleetCall
 from tests.integration.processes import ROOT, Process
-from tests.integration.records import KeyHistory, key_history
+from tests.integration.records import KeyHistory, claims_of, key_history
 from tests.support.waiting import LONG, until
 
 ORGANIZATION = "acme"
@@ -53,11 +53,9 @@ class Fleet:
             await worker.says("ready")
         return started
 
-    def spawn(self, *options: str, sources: Path = ROOT) -> Process:
-        """Start a worker, of another version's sources if they are given, and do not wait for it."""
+    def spawn(self, *options: str) -> Process:
+        """Start a worker, and do not wait for it."""
         self._started += 1
-        # The versions before this one know the file by another name.
-        effects = "--effects" if sources == ROOT else "--ledger"
         worker = Process(
             [
                 sys.executable,
@@ -68,12 +66,12 @@ class Fleet:
                 f"--project={self.project}",
                 f"--task-queue={self.task_queue}",
                 f"--key-queue={self.key_queue}",
-                f"{effects}={self.folder / 'effects.jsonl'}",
+                f"--effects={self.folder / 'effects.jsonl'}",
                 *self._options,
                 *options,
             ],
             log=self.folder / f"worker-{self._started}.log",
-            folder=sources,
+            folder=ROOT,
         )
         self.workers.append(worker)
         return worker
@@ -84,7 +82,7 @@ class Fleet:
         return space.scoped(key, scope=Scope.PROJECT).format()
 
     async def history(self, key: str) -> KeyHistory:
-        """Count what happened to a key."""
+        """Count what happened to a key, in all runs of its workflow."""
         return await key_history(self.client, self.key_id(key))
 
     async def begin(self, call: FleetCall, number: int = 1) -> list[WorkflowHandle[Any, Any]]:
@@ -102,37 +100,29 @@ class Fleet:
             )
         )
 
-    async def signalled(
+    async def waiting(
         self,
         number: int,
-        key: str,
+        jobs: Sequence[WorkflowHandle[Any, Any]],
         *,
         within: timedelta = LONG,
         every: timedelta = timedelta(milliseconds=50),
     ) -> None:
-        """Wait until so many claims have told a key that they wait for it."""
+        """Wait until so many calls of these jobs wait for a key."""
 
-        async def all_have() -> bool:
-            return (await self.history(key)).signals >= number
+        async def all_do() -> bool:
+            return await claims_of(jobs) >= number
 
-        await until(all_have, within=within, every=every, what=f"the waiting of {number} claims for {key!r}")
+        await until(all_do, within=within, every=every, what=f"the claims of {number} calls")
 
-    async def inside(self, call: FleetCall, *, waiting: int) -> Process:
-        """Return the worker that is paused inside the call's effect, once `waiting` other calls wait for it.
-
-        The key's workflow has seen them all by then: none of its tasks is open.
-        """
+    async def inside(self, call: FleetCall, jobs: Sequence[WorkflowHandle[Any, Any]]) -> Process:
+        """Return the worker that is paused inside the call's effect, once the other jobs wait for it."""
 
         async def paused() -> bool:
             return bool(self.effects.entries(Moment.PAUSED, name=call.key))
 
-        async def is_idle() -> bool:
-            key = await self.client.get_workflow_handle(self.key_id(call.key)).describe()
-            return not key.raw_description.HasField("pending_workflow_task")
-
         await until(paused, what=f"a pause inside the effect of {call.key!r}")
-        await self.signalled(waiting, call.key)
-        await until(is_idle, what=f"an end of the tasks of {call.key!r}")
+        await self.waiting(len(jobs) - 1, jobs)
         pid = self.effects.entries(Moment.PAUSED, name=call.key)[-1].pid
         return next(worker for worker in self.workers if worker.pid == pid)
 

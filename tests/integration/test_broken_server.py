@@ -94,7 +94,7 @@ async def _break(
         held = FleetCall(key="held", task=Task(name="held", pause="before the effect"))
         calls = [FleetCall(key=key, task=Task(name=key, work=index / 5)) for index, key in enumerate(_KEYS)]
         handles = {"held": await workers.begin(held, _CALLERS)}
-        await workers.inside(held, waiting=_CALLERS - 1)
+        await workers.inside(held, handles["held"])
         handles |= {call.key: await workers.begin(call, _CALLERS) for call in calls}
 
         await break_it()

@@ -90,11 +90,11 @@ async def test_recovery_from_an_end_at_each_point(running_server: str, tmp_path:
     assert charges(tmp_path) == dict.fromkeys(CRASH_POINTS, 1)
 
 
-async def test_without_idempotency_an_attempt_that_dies_before_its_report_charges_again(
+async def test_without_idempotency_an_attempt_that_dies_before_its_record_charges_again(
     running_server: str, tmp_path: Path
 ) -> None:
-    """The limit: a provider that ignores keys charges twice where a worker dies between effect and report."""
-    points = ("before-the-effect", "after-the-effect", "before-the-settling")
+    """The limit: a provider that ignores keys charges twice where a worker dies between effect and record."""
+    points = ("before-the-effect", "after-the-effect", "before-the-record", "after-the-record")
     async with (
         provider(tmp_path, "--ignore-idempotency") as url,
         fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
@@ -106,7 +106,8 @@ async def test_without_idempotency_an_attempt_that_dies_before_its_report_charge
     assert charges(tmp_path) == {
         "before-the-effect": 1,
         "after-the-effect": 2,
-        "before-the-settling": 1,
+        "before-the-record": 2,
+        "after-the-record": 1,
     }
 
 

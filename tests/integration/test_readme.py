@@ -1,4 +1,4 @@
-"""The README's examples are files, and they run."""
+"""The examples of the README and of the pages under `docs/` are files, and they run."""
 
 import asyncio
 import os
@@ -16,10 +16,16 @@ from tests.integration.processes import ROOT
 BLOCK = re.compile(r"^```python\n# (?P<name>\w+\.py)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+START = "import runpy, time; runpy.run_path('start.py', run_name='__main__'); time.sleep(0.5)"
+"""Runs `start.py`. A script that ends at once after its last answer now and then crashes inside the SDK as
+the interpreter ends, with and without this package."""
+PAGES = "\n".join(page.read_text() for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))])
+
+
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
-    """Return a folder with the README's Python files in it."""
-    for block in BLOCK.finditer((ROOT / "README.md").read_text()):
+    """Return a folder with the Python files of all pages in it."""
+    for block in BLOCK.finditer(PAGES):
         (tmp_path / block["name"]).write_text(block["code"])
     return tmp_path
 
@@ -63,8 +69,7 @@ async def running(program: str, *, folder: Path, address: str) -> AsyncGenerator
 
 
 def test_every_python_block_is_an_example(examples: Path) -> None:
-    """No Python in the README goes untested: each block names its file, and all of them are known here."""
-    blocks = (ROOT / "README.md").read_text().count("```python")
+    """No Python on a page goes untested: each block names its file, and all of them are known here."""
     assert sorted(path.name for path in examples.iterdir()) == [
         "patched.py",
         "run_worker.py",
@@ -73,13 +78,13 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
         "test_welcome.py",
         "welcome.py",
     ]
-    assert blocks == len(list(examples.iterdir()))
+    assert PAGES.count("```python") == len(list(examples.iterdir()))
 
 
 async def test_two_jobs_share_one_execution(examples: Path, running_server: str) -> None:
     """The worker and the starter of the README print two equal results and one record."""
     async with running("run_worker.py", folder=examples, address=running_server):
-        printed = await output_of("start.py", folder=examples, address=running_server)
+        printed = await output_of("-c", START, folder=examples, address=running_server)
     assert "['message for user 42', 'message for user 42']" in printed
     assert "state=<KeyState.SUCCEEDED" in printed
     assert "generation=1" in printed
@@ -99,7 +104,7 @@ async def test_keys_can_be_served_apart(examples: Path, running_server: str) -> 
         running("run_worker.py", folder=examples, address=running_server),
         running("serve_keys.py", folder=examples, address=running_server),
     ):
-        printed = await output_of("start.py", folder=examples, address=running_server)
+        printed = await output_of("-c", START, folder=examples, address=running_server)
     assert "['message for user 42', 'message for user 42']" in printed
 
 

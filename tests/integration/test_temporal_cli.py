@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 
 from dedupe import DedupePlugin
-from dedupe.messages import CLAIM, PEEK
+from dedupe.model.messages import CLAIM, PEEK, TWIN
 from tests.integration.effect_file import Moment
 from tests.integration.fleet import ORGANIZATION, Fleet, answers_of, fleet
 from tests.integration.jobs import CallJob
@@ -50,21 +50,30 @@ async def test_three_jobs_started_at_once_by_the_cli(workers: Fleet) -> None:
     ids = [f"{workers.project}/{name}" for name in ("first", "second", "third")]
     for starting in [_start(workers, name) for name in ("first", "second", "third")]:
         assert await asyncio.to_thread(starting.wait) == 0
-    await workers.signalled(2, "k")
+    jobs = [workers.client.get_workflow_handle(id_) for id_ in ids]
+    await workers.waiting(2, jobs)
     workers.gate.open()
-    answers = await answers_of([workers.client.get_workflow_handle(id_) for id_ in ids])
+    answers = await answers_of(jobs)
     assert await asyncio.to_thread(_start(workers, "fourth").wait) == 0
     fourth = workers.client.get_workflow_handle(f"{workers.project}/fourth")
     answers += await answers_of([fourth])
 
     assert answers == [answers[0]] * 4
     assert len(workers.effects.entries(Moment.DONE)) == 1
-    histories = [await workers.client.get_workflow_handle(id_).fetch_history() for id_ in ids]
-    assert [_commands(history) for history in histories] == [[PEEK, CLAIM]] * 3
+    histories = [await job.fetch_history() for job in jobs]
+    commands = [_commands(history) for history in histories]
+    assert all(command[0] == PEEK for command in commands)
+    # Those that find the key taken wait for it: at their first look, or when they would have executed.
+    ends = sorted(command[-1] for command in commands)
+    assert ends == [CLAIM, CLAIM, f"{TWIN}effect"]
     assert _commands(await fourth.fetch_history()) == [PEEK]
     key = await workers.client.get_workflow_handle(workers.key_id("k")).fetch_history()
+    assert [event.event_type for event in key.events] == [
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
+    ]
     await replay(
-        [*histories, await fourth.fetch_history(), key],
+        [*histories, await fourth.fetch_history()],
         workflows=[CallJob],
         client=workers.client,
         plugin=DedupePlugin(organization=ORGANIZATION, project=workers.project),

@@ -25,12 +25,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.payments import ChargeReceipt, StripeTransport
-from dedupe import DedupePlugin, settle
-from dedupe.key_handle import KeyHandle
-from dedupe.messages import Waiter
-from dedupe.peek import Peeks
+from dedupe import DedupePlugin
+from dedupe.claims.peek import Peeks
+from dedupe.model.messages import Peek
+from dedupe.record.handle import KeyHandle
 from tests.fakes.stripe_server import API_KEY
-from tests.integration import wire
 from tests.integration.effect_file import EffectFile, FileEffects, Gate
 from tests.integration.jobs import CallJob, CallsJob, FanJob
 from tests.integration.payments import Payments
@@ -38,14 +37,14 @@ from tests.integration.payments import Payments
 CRASH_POINTS = (
     "before-the-peek",
     "after-the-peek",
-    "before-the-key-starts",
-    "after-the-key-started",
-    "before-a-claim-joins",
-    "after-a-claim-joined",
+    "before-the-acquisition",
+    "after-the-acquisition",
+    "before-a-claim-waits",
+    "after-a-claim-waits",
     "before-the-effect",
     "after-the-effect",
-    "before-the-settling",
-    "after-the-settling",
+    "before-the-record",
+    "after-the-record",
 )
 """Where a process can end. The effect's are points of the payment activity."""
 
@@ -55,28 +54,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
     parser.add_argument("--task-queue", required=True)
-    parser.add_argument("--effects", "--ledger", type=Path, required=True, help="file that effects go to")
+    parser.add_argument("--effects", type=Path, required=True, help="file that effects go to")
     parser.add_argument("--organization", default="acme")
     parser.add_argument("--project", default="web")
     parser.add_argument("--key-queue", default="dedupe", help="task queue of the keys' workflows")
     parser.add_argument("--wait-slice", type=float, default=3, help="seconds")
     parser.add_argument("--sticky", type=float, default=0.5, help="seconds; the SDK's default is 10")
-    parser.add_argument("--cached-keys", type=int, default=500)
     parser.add_argument("--slots", type=int, default=100, help="activities at the same time")
     parser.add_argument("--grace", type=float, default=20, help="seconds that activities have after SIGTERM")
     parser.add_argument("--provider", help="address of the payment provider")
     parser.add_argument("--crash", action="store_true", help="at the points that keys are named after")
-    parser.add_argument("--wire", choices=["this", "older", "newer"], default="this")
     parser.add_argument("--deployment", help="name of the worker's deployment, with --version")
     parser.add_argument("--version", help="build id of the worker's deployment version")
     parser.add_argument("--no-plugin", action="store_true")
     parser.add_argument("--no-jobs", action="store_true", help="serve keys and activities only")
     options = parser.parse_args()
     with ExitStack() as faults:
-        for fault in [
-            *(crashes(options.effects) if options.crash else ()),
-            *wire.other_version(options.wire),
-        ]:
+        for fault in crashes(options.effects) if options.crash else ():
             faults.enter_context(fault)
         asyncio.run(run(options))
 
@@ -88,7 +82,6 @@ async def run(options: argparse.Namespace) -> None:
         project=options.project,
         task_queue=options.key_queue,
         wait_slice=timedelta(seconds=options.wait_slice),
-        max_cached_keys=options.cached_keys,
     )
     client = await Client.connect(
         options.address,
@@ -124,67 +117,73 @@ async def run(options: argparse.Namespace) -> None:
 
 def crashes(effects: Path) -> list[AbstractContextManager[object]]:
     """Return patches that end the process at the point a key is named after, once for each effect file."""
+    crash = _Crash(effects)
+    peek = crash.around(Peeks.peek, "the-peek", _about_peek)
+    acquire = crash.around(KeyHandle.acquire, "the-acquisition", _about_key)
+    record = crash.around(KeyHandle.record, "the-record", _about_key)
+    charge = crash.around(crash.charge_when_waited_for, "the-effect", _about_order)
+    wait = crash.around(crash.wait_and_say, "a-claim-waits", _about_key)
+    return [
+        patch.object(Peeks, "peek", peek),
+        patch.object(KeyHandle, "acquire", acquire),
+        patch.object(KeyHandle, "record", record),
+        patch.object(KeyHandle, "wait", wait),
+        patch.object(Payments, "charge", charge),
+    ]
 
-    def reached(point: str, about: str) -> None:
-        if point in about and _is_first(effects.with_suffix(f".{point}")):
-            os.kill(os.getpid(), signal.SIGKILL)
+
+def _about_peek(_: Peeks, peek: Peek) -> str:
+    return " ".join(peeked.question.key for peeked in peek.questions)
+
+
+def _about_key(key: KeyHandle, *_: object) -> str:
+    return key.key_id
+
+
+def _about_order(_: Payments, order: str) -> str:
+    return order
+
+
+class _Crash:
+    """The end of a process, at points that are marked beside the effect file once they were reached."""
+
+    def __init__(self, effects: Path) -> None:
+        self._effects = effects
+        self._charge = Payments.charge
+        self._wait = KeyHandle.wait
 
     def around(
-        function: Callable[..., Awaitable[Any]], before: str, after: str, about: Callable[..., str]
+        self, function: Callable[..., Awaitable[Any]], point: str, about: Callable[..., str]
     ) -> Callable[..., Awaitable[Any]]:
+        """Return `function`, before and after which the process ends where it is `about` such a key."""
+
         async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            reached(before, about(*args))
+            self._reached(f"before-{point}", about(*args))
             result = await function(*args, **kwargs)
-            reached(after, about(*args))
+            self._reached(f"after-{point}", about(*args))
             return result
 
         return wrapped
 
-    def of_key(*arguments: object) -> str:
-        return next(each.key_id for each in arguments if isinstance(each, KeyHandle))
-
-    def of_waiter(_: Client, waiter: Waiter, *_rest: object) -> str:
-        return waiter.workflow_id
-
-    def of_order(_: Payments, order: str) -> str:
-        return order
-
-    charge = Payments.charge
-
-    async def charge_when_joined(payments: Payments, order: str) -> ChargeReceipt:
-        """Charge; an order named after a point of joining first waits until that point has been reached."""
-        while "-join" in order and not effects.with_suffix(f".{order}").exists():
+    async def charge_when_waited_for(self, payments: Payments, order: str) -> ChargeReceipt:
+        """Charge; an order named after a point of a claim first waits until a claim waits for it."""
+        while "-a-claim-" in order and not self._marker(f"{order}.waits").exists():
             await asyncio.sleep(0.05)
-        return await charge(payments, order)
+        return await self._charge(payments, order)
 
-    return [
-        patch.object(Peeks, "peek", around(Peeks.peek, "before-the-peek", "after-the-peek", of_key)),
-        patch.object(
-            KeyHandle,
-            "start",
-            around(KeyHandle.start, "before-the-key-starts", "after-the-key-started", of_key),
-        ),
-        patch.object(
-            KeyHandle,
-            "attach",
-            around(KeyHandle.attach, "before-a-claim-joins", "after-a-claim-joined", of_key),
-        ),
-        patch.object(
-            settle,
-            "_tell",
-            around(
-                settle._tell,
-                "before-the-settling",
-                "after-the-settling",
-                of_waiter,
-            ),
-        ),
-        patch.object(
-            Payments,
-            "charge",
-            around(charge_when_joined, "before-the-effect", "after-the-effect", of_order),
-        ),
-    ]
+    async def wait_and_say(self, key: KeyHandle, run_id: str) -> None:
+        """Wait for the end of a run, and mark that somebody does."""
+        for point in CRASH_POINTS:
+            if point in key.key_id:
+                self._marker(f"{point}.waits").touch()
+        await self._wait(key, run_id)
+
+    def _reached(self, point: str, about: str) -> None:
+        if point in about and _is_first(self._marker(point)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _marker(self, name: str) -> Path:
+        return self._effects.with_suffix(f".{name}")
 
 
 def _say(word: str) -> None:

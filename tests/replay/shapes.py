@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
+from dedupe.model.outcome import Outcome
+from dedupe.record.handle import KeyHandle
 from tests.support.faults import break_peeks
 from tests.support.ground import Ground
-from tests.support.messages import join, told
 from tests.support.scripts import Call
 
 SECOND = timedelta(seconds=1)
@@ -31,15 +33,13 @@ async def executing(ground: Ground) -> None:
 
 
 async def shared(ground: Ground) -> None:
-    """Calls that attach late, and one execution for them all."""
+    """Calls that wait, in one job and in another, and one execution for them all."""
     gate = ground.effects.close()
     await ground.start_script([Call(argument=number) for number in range(3)])
     await ground.effects.seen(1)
     other = await ground.start_script(Call(argument="other"))
-    await ground.claiming(3, 0)
+    await ground.claiming(3, 0, owner=True)
     await ground.claiming(1)
-    if not ground.skips_time:
-        await ground.signalled(3)
     gate.set()
     for job in (*ground.jobs[:1], other):
         await job.result()
@@ -83,18 +83,10 @@ async def expired(ground: Ground) -> None:
 
 async def run_out(ground: Ground) -> None:
     """A key whose time is over, and that nobody has asked for since."""
-    await ground.call(Call(ttl=SECOND))
-    await ground.closed()
-
-
-async def joined_late(ground: Ground) -> None:
-    """Claims that join a settled key, several in one task.
-
-    `joined_late_before` was recorded by a version that told each of them by itself.
-    """
-    await ground.call()
-    await join(ground, 30, ago=HOUR)
-    await told(ground)
+    await ground.call(Call(ttl=SECOND, start_to_close_timeout=SECOND))
+    await ground.closed(
+        within=timedelta(minutes=3)
+    )  # it sleeps for a minute longer than it needs at the most
 
 
 async def forgotten(ground: Ground) -> None:
@@ -108,7 +100,7 @@ async def forgotten_by_force(ground: Ground) -> None:
     gate = ground.effects.close()
     job = await ground.start_script([Call(), Call()])
     await ground.effects.seen(1)
-    await ground.signalled(1)
+    await ground.claiming(1)
     run = (await ground.key_workflow().describe()).run_id
     await ground.keys.forget("key", force=True)
     await ground.effects.seen(2)
@@ -119,11 +111,12 @@ async def forgotten_by_force(ground: Ground) -> None:
 
 async def cancelled_by_an_operator(ground: Ground) -> None:
     """A key whose workflow was cancelled while it executed."""
-    ground.effects.close()
+    gate = ground.effects.close()
     job = await ground.start_script([Call(), Call()])
     await ground.effects.seen(1)
-    await ground.signalled(1)
+    await ground.claiming(1)
     await ground.key_workflow().cancel()
+    gate.set()
     await job.result()
 
 
@@ -133,7 +126,7 @@ async def caller_cancelled(ground: Ground) -> None:
     job = await ground.start_script([Call(cancel_on="now"), Call(on="next")])
     await ground.effects.seen(1)
     await job.signal("signal", "next")
-    await ground.claiming(2)
+    await ground.claiming(2, owner=True)
     await job.signal("signal", "now")
     await ground.ended(1, job)
     gate.set()
@@ -142,7 +135,7 @@ async def caller_cancelled(ground: Ground) -> None:
 
 async def refused(ground: Ground) -> None:
     """Conflicts: another activity, and other arguments."""
-    await ground.call()
+    await ground.call(Call(on_mismatch="raise"))
     await ground.call(Call(activity="other"))
     await ground.call(Call(argument="other", on_mismatch="raise"))
 
@@ -168,20 +161,44 @@ async def peek_failed(ground: Ground) -> None:
         await ground.call()
 
 
-async def rolled_over(ground: Ground) -> None:
-    """A key's workflow that continued as new, before and after, and was then executed again."""
+async def in_a_row(ground: Ground) -> None:
+    """Calls of new keys one after the other, all but the first without a peek; then a known one."""
+    await ground.script(*(Call(key=key) for key in ("a", "b", "a", "key", "key")))
+
+
+async def gathered(ground: Ground) -> None:
+    """More new keys at once than one peek takes."""
+    await ground.script([Call(key=f"key-{number}") for number in range(51)] + [Call()])
+
+
+async def taken_over(ground: Ground) -> None:
+    """A key whose job was terminated, and whose effect was lost then: another call executes."""
     gate = ground.effects.close()
-    ground.effects.then(ApplicationError("no", "detail", type="Refused"))
-    job = await ground.start_script([Call(ttl=HOUR)] * 4)
+    ground.effects.then(ApplicationError("lost with its job"))
+    owner = await ground.start_script(Call(argument="owner"))
     await ground.effects.seen(1)
-    await ground.signalled(3)
-    first = (await ground.key_workflow().describe()).run_id
+    await owner.terminate()
+    other = await ground.start_script(Call())
+    await ground.claiming(1)
     gate.set()
-    await job.result()
-    await ground.rolled_over(first)
-    await ground.call(Call(skip_failure=True))
-    await ground.call(Call(ttl=HOUR))
-    ground.jobs.append(ground.server.get_workflow_handle(ground.key_id(), run_id=first))
+    await other.result()
+
+
+async def not_recorded(ground: Ground) -> None:
+    """An activity that could not record its result, so that its job did."""
+    record = KeyHandle.record
+    outcomes: list[Outcome] = []
+
+    async def fail(key: KeyHandle, run_id: str, outcome: Outcome) -> bool:
+        outcomes.append(outcome)
+        if len(outcomes) == 1:
+            raise RPCError("the service cannot be reached", RPCStatusCode.UNAVAILABLE, b"")
+        return await record(key, run_id, outcome)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KeyHandle, "record", fail)
+        await ground.call()
+    assert len(outcomes) == 2
 
 
 BOTH: list[Shape] = [
@@ -196,20 +213,28 @@ BOTH: list[Shape] = [
     refused,
     impatient,
     peek_failed,
+    in_a_row,
 ]
-"""Those that both kinds of server can see."""
-REAL: list[Shape] = [*BOTH, executing, run_out, joined_late, forgotten_by_force, cancelled_by_an_operator]
+"""Those that both kinds of server can see. On the one that skips time everything is delegated."""
+REAL: list[Shape] = [
+    *BOTH,
+    executing,
+    run_out,
+    gathered,
+    taken_over,
+    not_recorded,
+    forgotten_by_force,
+    cancelled_by_an_operator,
+]
 """Those that a server can see which does not skip time."""
-SHORT: list[Shape] = [rolled_over]
-"""Those that need a server on which keys roll over soon."""
 DIVERGING: list[Shape] = [
     succeeded,
     shared,
     failed_and_executed_again,
     expired,
-    run_out,
-    joined_late,
     forgotten,
-    rolled_over,
+    gathered,
+    taken_over,
+    not_recorded,
 ]
 """Those that diverged copies are made of."""

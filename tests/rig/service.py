@@ -63,6 +63,8 @@ class Service:
     ended_at: dict[str, datetime] = field(default_factory=dict[str, datetime])
     """When runs were terminated."""
     closed_jobs: set[str] = field(default_factory=set[str])
+    dead: set[Any] = field(default_factory=set[Any])
+    """Tasks of workers that were killed."""
     requests: list[Request] = field(default_factory=list[Request])
     namespace: str = "default"
 
@@ -83,7 +85,9 @@ class Service:
         return Absent() if self.current is None else record_of(self.current, now=self.now)
 
     async def ask(self, what: str, perform: Callable[[], Any]) -> Any:
-        """Make a request, and wait until it is let through."""
+        """Make a request, and wait until it is let through. The dead make none."""
+        if asyncio.current_task() in self.dead:
+            raise asyncio.CancelledError
         request = Request(what, perform, asyncio.get_running_loop().create_future())
         self.requests.append(request)
         return await request.answer
@@ -156,3 +160,8 @@ class Service:
         if call is not None and call.ended_recorded:
             return Unclear()
         return Gone() if is_closed else Unclear()
+
+    def is_last_attempt(self, owner: Owner, *, started_at: datetime) -> bool:
+        """Return whether no attempt of a call follows, or is under way beside this one."""
+        call = self.calls[owner.activity_id]
+        return owner.run_id in self.closed_jobs and call.is_pending and call.last_started == started_at

@@ -14,11 +14,11 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, Worker
 
 from dedupe import DedupeKeys, DedupePlugin, KeyState, Scope
-from dedupe.key_handle import KeyHandle
-from dedupe.keys import Keyspace
-from dedupe.messages import CLAIM, PEEK
+from dedupe.model.keys import Keyspace
+from dedupe.model.messages import CLAIM, PEEK, RECORD, TWIN
+from dedupe.record.handle import KeyHandle
 from tests.support.effects import Effects
-from tests.support.histories import claimed, markers, replay, scheduled, signals, types
+from tests.support.histories import has_run, keys_of, markers, replay, scheduled, types
 from tests.support.scripts import Call, Ended, OtherScript, Parents, Script
 from tests.support.servers import with_plugins
 from tests.support.waiting import LONG, until
@@ -27,8 +27,6 @@ PROJECT = "web"
 _LONG_UNCACHED = timedelta(seconds=90)
 """`LONG` where no workflow is cached: there the SDK loses tasks with local activities, ten seconds each."""
 
-LONG_HISTORY = 130
-"""Events, which are more than the pages at both ends hold that a reader asks for."""
 _NO_ARGUMENT: Any = object()
 
 
@@ -133,7 +131,7 @@ class Ground:
         return self.server.get_workflow_handle(self.key_id(key))
 
     def key_handle(self, key: str = "key") -> KeyHandle:
-        """Return the handle through which claims reach a key."""
+        """Return the handle through which a key is read and acquired."""
         return KeyHandle(client=self.server, key_id=self.key_id(key))
 
     @asynccontextmanager
@@ -208,38 +206,44 @@ class Ground:
         assert scheduled(history) == []
         assert markers(history) == [PEEK]
 
-    async def assert_miss(self, job: int | WorkflowHandle[Any, Any] = -1) -> None:
-        """Assert that the job's only call was one marker and one claim."""
+    def miss_of(self, activity: str = "effect") -> str:
+        """Return the type of the activity that a call of a new key schedules in its job."""
+        return CLAIM if self.skips_time else f"{TWIN}{activity}"
+
+    async def assert_miss(
+        self, job: int | WorkflowHandle[Any, Any] = -1, *, activity: str = "effect", fails: bool = False
+    ) -> None:
+        """Assert that the job's only call was one marker, and one activity: that is the miss of a new key.
+
+        Where it fails in place, a second marker holds what the job has recorded.
+        """
         history = await self.history(job)
-        assert scheduled(history) == [CLAIM]
-        assert markers(history) == [PEEK]
+        assert scheduled(history) == [self.miss_of(activity)]
+        assert markers(history) == ([PEEK, RECORD] if fails and not self.skips_time else [PEEK])
         assert not set(types(history)) & {
             EventType.EVENT_TYPE_TIMER_STARTED,
             EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
             EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED,
         }
 
-    async def signalled(self, number: int, key: str = "key") -> None:
-        """Wait until a key was sent so many signals: by claims that join it, or ask for another execution."""
-        handle = self.key_workflow(key)
+    async def claiming(
+        self, claims: int, job: int | WorkflowHandle[Any, Any] = -1, *, owner: bool = False
+    ) -> None:
+        """Wait until a job has so many claims open.
 
-        async def were_sent() -> bool:
-            return len(signals(await handle.fetch_history())) >= number
-
-        await until(were_sent, what=f"the coming of {number} signals")
-
-    async def lengthen(self, key: str = "key") -> None:
-        """Make a key's history long, with signals that mean nothing to it."""
-        for _ in range(LONG_HISTORY):
-            await self.key_workflow(key).signal("of no interest")
-
-    async def claiming(self, claims: int, job: int | WorkflowHandle[Any, Any] = -1) -> None:
-        """Wait until a job has so many claims under way."""
+        Args:
+            claims: How many.
+            job: The job.
+            owner: Whether the call that executes is one of them. It has no claim where it executes in place.
+        """
+        handle = self.jobs[job] if isinstance(job, int) else job
+        least = claims - (owner and not self.skips_time)
 
         async def under_way() -> bool:
-            return (await self.scheduled(job)).count(CLAIM) >= claims
+            pending = (await handle.describe()).raw_description.pending_activities
+            return [each.activity_type.name for each in pending].count(CLAIM) >= least
 
-        await until(under_way, what=f"{claims} claims")
+        await until(under_way, what=f"{least} claims")
 
     async def ended(self, calls: int, job: WorkflowHandle[Any, Any]) -> None:
         """Wait until so many calls of a script have ended."""
@@ -258,30 +262,22 @@ class Ground:
 
         await until(is_there, what=f"the state {state} of {key!r}")
 
-    async def closed(self, key: str = "key", *, run_id: str | None = None) -> None:
+    async def closed(self, key: str = "key", *, run_id: str | None = None, within: timedelta = LONG) -> None:
         """Wait until a key's workflow has closed, or one run of it."""
         handle = self.server.get_workflow_handle(self.key_id(key), run_id=run_id)
 
         async def has_closed() -> bool:
             return (await handle.describe()).close_time is not None
 
-        await until(has_closed, what=f"the end of {handle.id}")
-
-    async def rolled_over(self, run_id: str | None) -> None:
-        """Wait until the key's workflow has continued as new after this run."""
-
-        async def has_another() -> bool:
-            return (await self.key_workflow().describe()).run_id != run_id
-
-        await until(has_another, what="the roll-over")
+        await until(has_closed, within=within, what=f"the end of {handle.id}")
 
     async def replay(self) -> int:
-        """Replay the histories of all jobs and of all keys they claimed; return how many those are."""
+        """Replay the histories of all jobs and of all keys they named; return how many those are."""
         beside = sum([await other.replay() for other in self.others])
         jobs = [await job.fetch_history() for job in self.jobs]
         codec = self.client.data_converter.payload_codec
         keys: list[WorkflowHistory] = []
-        for key_id in dict.fromkeys([key for history in jobs for key in await claimed(history, codec)]):
+        for key_id in dict.fromkeys([key for history in jobs for key in await keys_of(history, codec)]):
             try:
                 keys.append(await self.server.get_workflow_handle(key_id).fetch_history())
             except RPCError as error:
@@ -289,7 +285,7 @@ class Ground:
                     raise
         known: dict[str, Any] = {"workflows": self.workflows, "client": self.client, "plugin": self.plugin}
         await replay(jobs, interceptors=self.interceptors, **known)
-        await replay(keys, **known)
+        await replay([key for key in keys if has_run(key)], **known)
         return len(jobs) + len(keys) + beside
 
     async def close(self) -> None:

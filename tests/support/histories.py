@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import PayloadCodec
 from temporalio.worker import Interceptor, Plugin, Replayer
 
-from dedupe.messages import CLAIM, PEEK, SETTLE, ClaimInput, decode
+from dedupe.model.messages import CLAIM, MARK, PEEK, RECORD, TWIN, Claim, Order, decode, unpack_with
 
 _LOCAL_ACTIVITY = "core_local_activity"
 """Name of the marker of a local activity, in the histories of this SDK."""
@@ -51,6 +51,11 @@ def types(history: WorkflowHistory) -> list[Any]:
     return [event.event_type for event in history.events]
 
 
+def has_run(history: WorkflowHistory) -> bool:
+    """Return whether a workflow has been asked to run at all: one that has not cannot be replayed."""
+    return EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED in types(history)
+
+
 def scheduled(history: WorkflowHistory) -> list[str]:
     """Return the types of the activities that a history schedules."""
     return [
@@ -75,18 +80,25 @@ def markers(history: WorkflowHistory) -> list[str]:
     for event in history.events:
         if event.marker_recorded_event_attributes.marker_name == _LOCAL_ACTIVITY:
             details = event.marker_recorded_event_attributes.details["data"].payloads[0].data
-            recorded.append(next(name for name in (PEEK, SETTLE) if name.encode() in details))
+            recorded.append(next(name for name in (PEEK, RECORD) if name.encode() in details))
     return recorded
 
 
-async def claimed(history: WorkflowHistory, codec: PayloadCodec | None = None) -> list[str]:
-    """Return the ids of the keys that a job claimed."""
+async def keys_of(history: WorkflowHistory, codec: PayloadCodec | None = None) -> list[str]:
+    """Return the ids of the keys that a job executed or claimed."""
     ids: list[str] = []
     for event in history.events:
         attributes = event.activity_task_scheduled_event_attributes
-        if attributes.activity_type.name == CLAIM:
+        name = attributes.activity_type.name
+        if name == CLAIM:
             payloads: Sequence[Payload] = attributes.input.payloads
             if codec is not None:
                 payloads = await codec.decode(payloads)
-            ids.append(decode(ClaimInput, payloads[0]).question.key_id)
+            claim, _ = unpack_with(Claim, payloads[0])
+            ids.append(claim.question.key_id)
+        elif name.startswith(TWIN):
+            header = attributes.header.fields[MARK]
+            if MARK not in header.metadata and codec is not None:
+                [header] = await codec.decode([header])
+            ids.append(decode(Order, header).key_id)
     return ids

@@ -17,8 +17,6 @@ from temporalio.testing import WorkflowEnvironment
 
 POLL_OFTEN = ("history.transferProcessorMaxPollRPS=1000", "history.timerProcessorMaxPollRPS=1000")
 """Dynamic configuration that lets a dev server poll the queues of its single shard as often as it likes."""
-ROLL_OVER_SOON = "limit.historyCount.suggestContinueAsNew=12"
-"""Dynamic configuration that makes a server suggest to continue as new after a few events."""
 DELETE_SOON = 'history.transferProcessorUpdateAckInterval="100ms"'
 """Dynamic configuration that makes a server delete runs within seconds, and not half a minute."""
 

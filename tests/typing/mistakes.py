@@ -13,7 +13,7 @@ SECOND = timedelta(seconds=1)
 
 async def mistakes(message: Message) -> None:
     await run(send, message, start_to_close_timeout=SECOND)  # expect: call-overload
-    await run(send, 7, deduplication_key="k")  # expect: misc
+    await run(send, 7, deduplication_key="k")  # expect: arg-type
     await run(send, message, deduplication_key=7)  # expect: call-overload
     await run(send, message, deduplication_key="k", deduplication_ttl=60)  # expect: call-overload
     await run(send, message, deduplication_key="k", on_mismatch="ignore")  # expect: call-overload
@@ -22,7 +22,7 @@ async def mistakes(message: Message) -> None:
     await run(add, 1, 2, deduplication_key="k")  # expect: call-overload
     receipt = await run(send, message, skip_failure=True, deduplication_key="k")
     _ = receipt.number  # expect: union-attr
-    text: str = await run(ping, deduplication_key="k")  # expect: call-overload
-    failed: FailedResult = await run(ping, deduplication_key="k")  # expect: call-overload
+    text: str = await run(ping, deduplication_key="k")  # expect: arg-type
+    failed: FailedResult = await run(ping, deduplication_key="k")  # expect: arg-type
     _ = start_activity(ping, deduplication_key="k").number  # expect: attr-defined
     del text, failed

@@ -24,7 +24,7 @@ from activities.email import (
     email_transport,
 )
 from dedupe.execution.current import format_activity_id
-from dedupe.messages import KEY_WORKFLOW
+from dedupe.model.messages import DELEGATED
 
 WELCOME = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\n")
 
@@ -110,7 +110,7 @@ async def test_a_deduplicated_call_sends_with_the_key_of_its_execution() -> None
     recorder = Recorder()
     for attempt in (1, 2):
         place = environment(
-            workflow_type=KEY_WORKFLOW,
+            workflow_type=DELEGATED,
             workflow_id="proj:acme/web:welcome-email-1",
             activity_id=format_activity_id(1, "0a1b2c-1"),
             attempt=attempt,

@@ -28,7 +28,7 @@ from activities.payments import (
     payment_transport,
 )
 from dedupe.execution.current import format_activity_id
-from dedupe.messages import KEY_WORKFLOW
+from dedupe.model.messages import DELEGATED
 
 ROOT = Path(__file__).parents[2]
 ORDER = Charge(order_id="order-1", customer="cus_ada", amount=1_099, currency="eur")
@@ -210,7 +210,7 @@ async def test_a_deduplicated_call_charges_once_for_all_its_attempts(tmp_path: P
     for attempt in (1, 2):
         await run(
             activities,
-            workflow_type=KEY_WORKFLOW,
+            workflow_type=DELEGATED,
             workflow_id="org:acme:order-1",
             activity_id=format_activity_id(1, "0a1b2c-1"),
             attempt=attempt,

@@ -21,6 +21,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
 import dedupe.claims.claim
+import dedupe.execution.attempt
 import dedupe.key.begin
 from dedupe.claims.claim import Claims, _Attempt
 from dedupe.claims.settle import _settle
@@ -139,9 +140,7 @@ class Stage:
         call = self.service.calls[activity_id] = CallState(owner)
         scheduled_at = self.service.now
         for number in range(1, MOST_ATTEMPTS + 1):
-            order = Order(
-                question=question, ttl=ttl, asked_at=execute.asked_at, waited_for=execute.waited_for
-            )
+            order = Order.to_execute(question, execute, ttl=ttl)
             call.last_started = self.service.now
             attempt = asyncio.ensure_future(self._attempt(owner, order, number, scheduled_at))
             timed_out = asyncio.ensure_future(asyncio.Event().wait())
@@ -216,11 +215,14 @@ class Stage:
     async def _attempt(self, owner: Owner, order: Order, number: int, scheduled_at: datetime) -> Payload:
         attempt = Attempt(
             key=self.key,
-            order=order,
+            question=order.question("charge", called_at=scheduled_at),
+            ttl=order.ttl,
+            waited_for=order.waited_for,
             owner=owner,
             number=number,
             asked_at=order.asked_at or scheduled_at,
             now=self.service.now,
+            started_at=self.service.now,
             task_queue="keys",
         )
         deadline = self.service.now + LONGEST_ATTEMPT
@@ -255,6 +257,7 @@ class Stage:
             case "fails":
                 raise ApplicationError("refused", type="Refused", non_retryable=True)
             case "is lost":
+                self.service.dead.add(asyncio.current_task())
                 raise LostError
             case _:
                 raise ApplicationError("refused", type="Refused")
@@ -265,7 +268,9 @@ class Stage:
         """Check what must hold whenever an effect begins."""
         run = self.service.current
         assert run is not None
-        assert self.was_forced or run.closed is None, "an effect begins on a run that is closed"
+        assert self.was_forced or run.closed in {None, Closed.OUTSIDE}, (
+            "an effect begins on a run that is closed"
+        )
         assert self.was_forced or run.end is None, "an effect begins on a run that has an outcome"
         named = run.execution.owner
         assert self.was_forced or (named is not None and named.is_same_call(owner)), (
@@ -285,15 +290,16 @@ class Stage:
 
     def _leaves_open(self, run: Run) -> bool:
         """Return whether the effect of a run may have happened, so that the next one continues it."""
-        if run.closed is Closed.FORGOTTEN or run.end is None:
+        if run.closed is Closed.FORGOTTEN:
             return False
+        if run.end is None:
+            return run.closed is Closed.OUTSIDE
         ttl = run.execution.start.ttl
         if ttl is not None and run.end.at + ttl <= self.service.ended_at[run.execution.run_id]:
             return False
         outcome = run.end.outcome
-        return not isinstance(outcome, Succeeded) and not (
-            isinstance(outcome, Failed) and outcome.is_definite
-        )
+        is_kept = isinstance(outcome, Succeeded) and run.closed is not Closed.OUTSIDE
+        return not is_kept and not (isinstance(outcome, Failed) and outcome.is_definite)
 
     def _check_answer(self, answer: SucceededAnswer | FailedAnswer) -> None:
         """Check that a call got what is, or was, recorded."""
@@ -345,13 +351,22 @@ class Stage:
         """Kill a worker in the middle of an attempt."""
         running = [task for task in self.attempts.values() if not task.done()]
         if running:
-            running[number % len(running)].cancel()
+            task = running[number % len(running)]
+            self.service.dead.add(task)
+            task.cancel()
 
     def pass_time(self) -> None:
         """Let so much time pass that no attempt that is under way can be alive."""
         self.service.now += LONGEST_ATTEMPT + timedelta(seconds=20)
         for task in (*self.attempts.values(), *self.zombies):
+            self.service.dead.add(task)
             task.cancel()
+
+    def end_run(self) -> None:
+        """Terminate the key's workflow, as an operator does who knows nothing of records."""
+        run = self.service.current
+        if run is not None:
+            self.service.terminate(run.execution.run_id, "by hand")
 
     def forget(self, *, force: bool) -> None:
         """Drop the record, as an operator does; of an executing key only by force."""
@@ -413,10 +428,15 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         del now
         return await client.ask("describe", lambda: client.whereabouts(owner))
 
+    async def is_last_attempt(client: Any, owner: Owner, *, number: int, started_at: datetime) -> Any:
+        del number
+        return await client.ask("describe", lambda: client.is_last_attempt(owner, started_at=started_at))
+
     for name, method in {"run": run, "acquire": acquire, "record": record, "end": end}.items():
         monkeypatch.setattr(KeyHandle, name, method)
     monkeypatch.setattr(dedupe.key.begin, "whereabouts", whereabouts)
     monkeypatch.setattr(dedupe.claims.claim, "whereabouts", whereabouts)
+    monkeypatch.setattr(dedupe.execution.attempt, "is_last_attempt", is_last_attempt)
     monkeypatch.setattr(dedupe.claims.claim, "_ASKED_LATELY", timedelta(0))
 
 
@@ -439,6 +459,7 @@ STEPS = st.one_of(
     st.tuples(st.just("kill"), NUMBERS, st.none()),
     st.tuples(st.just("pass time"), st.none(), st.none()),
     st.tuples(st.just("expire"), st.none(), st.none()),
+    st.tuples(st.just("end run"), st.none(), st.none()),
     st.tuples(st.just("forget"), st.sampled_from([False, False, False, True]), st.none()),
 )
 
@@ -449,7 +470,7 @@ async def _settle_down() -> None:
         await asyncio.sleep(0)
 
 
-async def play(steps: list[Any]) -> Stage:  # noqa: C901 - a table: one case for each kind of step
+async def play(steps: list[Any]) -> Stage:  # noqa: C901, PLR0912 - a table: one case for each kind of step
     """Play an example to its end, and return what came of it."""
     stage = Stage()
     for step in steps:
@@ -466,6 +487,8 @@ async def play(steps: list[Any]) -> Stage:  # noqa: C901 - a table: one case for
                 stage.time_out(number)
             case ("close job", int() as number, None):
                 stage.close_job(number)
+            case ("end run", None, None):
+                stage.end_run()
             case ("kill", int() as number, None):
                 stage.kill(number)
             case ("pass time", None, None):
@@ -532,6 +555,33 @@ LATE_ATTEMPT: list[Any] = [
 """An attempt that was given up records, and that expires, while the next attempt executes."""
 
 
+EARLY_FAREWELL: list[Any] = [
+    ("ask", True, False),
+    THROUGH,
+    ("time out", 0, None),
+    *[THROUGH] * 2,
+    ("close job", 0, None),
+    ("end", 0, "fails softly"),
+    ("ask", False, False),
+    *[THROUGH] * 10,
+]
+"""An attempt that was given up fails, and its job has closed, while the next attempt executes."""
+
+
+ENDED_FROM_OUTSIDE: list[Any] = [
+    ("ask", True, False),
+    THROUGH,
+    ("end run", None, None),
+    ("ask", False, False),
+    *[THROUGH] * 6,
+    ("end", 0, "returns"),
+    *[THROUGH] * 10,
+]
+"""An operator ends the run of a key that executes, and another call comes."""
+
+
+@example(ENDED_FROM_OUTSIDE)
+@example(EARLY_FAREWELL)
 @example(LATE_ATTEMPT)
 @example(ANSWER_LOST)
 @given(st.lists(STEPS, min_size=1, max_size=60))

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
-from dedupe.errors import KeyExecutingError, KeyNotForgottenError
+from dedupe.errors import KeyExecutingError
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
@@ -18,7 +18,7 @@ from tests.support.waiting import until
 HOUR = timedelta(hours=1)
 
 
-async def test_an_unknown_key_has_no_record(ground: Ground) -> None:
+async def test_an_absent_key_has_no_record(ground: Ground) -> None:
     """Of a key that nobody used there is nothing to get and nothing to forget."""
     assert await ground.keys.get("key") is None
     assert await ground.keys.forget("key") is False
@@ -115,7 +115,7 @@ async def test_an_executing_key_is_forgotten_by_force_only(real: Ground) -> None
     async with real.worker():
         job = await real.start_script([Call(start_to_close_timeout=timedelta(seconds=5)), Call()])
         await real.effects.seen(1)
-        await real.signalled(1)
+        await real.claiming(1)
         with pytest.raises(KeyExecutingError, match="'key'"):
             await real.keys.forget("key")
         assert await real.keys.forget("key", force=True)
@@ -138,23 +138,6 @@ async def test_an_executing_key_is_not_forgotten_where_time_is_skipped(skipping:
         await job.result()
         assert await skipping.keys.forget("key")
         assert await skipping.keys.get("key") is None
-
-
-async def test_forgetting_needs_somebody_who_serves_the_key(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no worker serves the keys, forgetting says so, and which task queue it is."""
-    monkeypatch.setattr("dedupe.admin._FORGET_TIMEOUT", timedelta(milliseconds=200))
-    async with real.worker():
-        await real.call()
-    with pytest.raises(KeyNotForgottenError, match=real.key_queue):
-        await real.keys.forget("key")
-    async with real.worker():
-
-        async def gone() -> bool:
-            return await real.keys.get("key") is None
-
-        await until(gone)
 
 
 async def test_keys_are_listed_by_prefix_and_scope(real: Ground) -> None:

@@ -11,7 +11,7 @@ from temporalio.exceptions import CancelledError
 from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
 import dedupe
-from dedupe.messages import CLAIM
+from dedupe.model.messages import CLAIM
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Parents, Script, returned
 
@@ -25,7 +25,7 @@ async def test_a_hundred_calls_of_one_key_execute_once(cached_or_not: Ground) ->
     async with ground.worker():
         job = await ground.start_script([Call(argument=number) for number in range(100)])
         await ground.effects.seen(1)
-        await ground.claiming(100)
+        await ground.claiming(100, owner=True)
         gate.set()
         [ends] = await job.result()
     assert len(ground.effects.attempts) == 1
@@ -39,7 +39,7 @@ async def test_a_hundred_calls_of_a_failing_key_execute_once(ground: Ground) -> 
     async with ground.worker():
         job = await ground.start_script([Call() for _ in range(100)])
         await ground.effects.seen(1)
-        await ground.claiming(100)
+        await ground.claiming(100, owner=True)
         gate.set()
         [ends] = await job.result()
     assert len(ground.effects.attempts) == 1
@@ -58,7 +58,7 @@ async def test_twenty_jobs_at_once_share_one_execution(ground: Ground) -> None:
         ends = await job.result()
         for number in range(20):
             child = ground.client.get_workflow_handle(f"{job.id}-{number}")
-            assert await ground.scheduled(child) in ([CLAIM], [])
+            assert (await ground.scheduled(child)).count(CLAIM) <= 1
             ground.jobs.append(child)
     assert ends == [[[returned(ground.effects.arguments[0])]]] * 20
     assert len(ground.effects.attempts) == 1
@@ -96,7 +96,7 @@ async def test_cancelling_one_waiter_leaves_the_execution_to_the_other(cached_or
         job = await ground.start_script([Call(argument="owner", cancel_on="now"), Call(on="next")])
         await ground.effects.seen(1)
         await job.signal(Script.signal, "next")
-        await ground.claiming(2)
+        await ground.claiming(2, owner=True)
         await job.signal(Script.signal, "now")
         await ground.ended(1, job)
         gate.set()
@@ -232,7 +232,7 @@ async def test_a_caller_that_continues_as_new_while_it_waits_joins_itself(real: 
     async with real.worker(workflows=[ContinuedWhileWaiting]):
         job = await real.start(ContinuedWhileWaiting.run, True)  # noqa: FBT003
         await real.effects.seen(1)
-        await real.signalled(1)
+        await real.claiming(1)
         gate.set()
         assert await job.result() == "first"
     assert real.effects.arguments == ["first"]

@@ -1,17 +1,12 @@
 """Records whose time is over, beside all else that may happen to a key."""
 
-import asyncio
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import EventType
 from temporalio.exceptions import ApplicationError
 
-import dedupe.settle
-from dedupe.messages import FORGET
+from tests.support.ends import is_open
 from tests.support.ground import Ground, Grounds
-from tests.support.histories import types
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
 
@@ -19,23 +14,20 @@ SECOND = timedelta(seconds=1)
 
 
 async def test_a_record_answers_nobody_once_its_time_is_over(real_grounds: Grounds) -> None:
-    """Though its workflow has not come to close the run, since nobody serves the keys."""
-    ground = real_grounds()
+    """Though nobody serves the keys, so that its workflow is still open: readers judge by their own clock."""
+    ground = real_grounds(serve=False)
     async with ground.worker():
         assert await ground.call(Call(argument="old", ttl=SECOND)) == returned("old")
-    beside = ground.beside(serve=False)
-    beside.effects = ground.effects
-    await until(lambda: _has_expired(ground))
-    assert await ground.keys.get("key") is None
-    async with beside.worker():
-        job = await beside.start_script(Call(argument="new"))
-        await beside.claiming(1)
-        async with ground.worker():
-            assert await job.result() == [[returned("new")]]
+        await until(lambda: _has_expired(ground))
+        assert await is_open(ground.server, ground.key_id())
+        assert not await ground.keys.forget("key")
+        assert await ground.call(Call(argument="new")) == returned("new")
+    assert ground.effects.generations == [1, 1]
+    assert len(set(ground.effects.idempotency_keys)) == 2
 
 
 async def test_after_a_downtime_no_record_answers_whose_time_is_over(real_grounds: Grounds) -> None:
-    """The first worker to come serves the keys as well, and has jobs waiting for it."""
+    """The first worker to come has jobs waiting for it."""
     ground = real_grounds()
     keys = [f"key-{number}" for number in range(20)]
     async with ground.worker():
@@ -50,62 +42,37 @@ async def test_after_a_downtime_no_record_answers_whose_time_is_over(real_ground
         assert await job.result() == [[returned("new")] * 20]
 
 
-@pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
-async def test_a_forget_beside_the_expiry_ends_one_life(real: Ground, *, failing: bool) -> None:
-    """Where both reach the key's workflow in one task, the next call executes, and begins anew."""
-    if failing:
-        real.effects.then(ApplicationError("no", non_retryable=True))
-    async with real.worker():
-        await real.call(Call(ttl=SECOND))
-    await real.key_workflow().signal(FORGET, {})
-    await until(lambda: _has_expired(real))
-    async with real.worker():
-        assert await real.call() == returned("argument")
-    assert real.effects.generations == [1, 1]
-    assert len(set(real.effects.idempotency_keys)) == 2
-
-
-async def test_a_record_that_runs_out_while_it_is_told_reaches_all_who_waited(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("slots", [100, 3], ids=["follow", "come back"])
+async def test_a_record_that_runs_out_before_it_is_read_answers_all_who_waited(
+    real: Ground, slots: int
 ) -> None:
-    """Those who waited have the result, though it takes longer to tell them than it is kept."""
-    tell = dedupe.settle._tell
-
-    async def tell_slowly(client: Any, waiter: Any, reply: Any) -> Any:
-        await asyncio.sleep(2)
-        return await tell(client, waiter, reply)
-
-    monkeypatch.setattr(dedupe.settle, "_tell", tell_slowly)
+    """Those who waited for an execution have its result, though they look when it is kept no more."""
     gate = real.effects.close()
-    async with real.worker():
-        job = await real.start_script([Call(argument="first", ttl=SECOND)] * 3)
+    async with real.worker(max_concurrent_activities=slots):
+        owner = await real.start_script(Call(argument="first", ttl=SECOND / 10))
         await real.effects.seen(1)
-        await real.signalled(2)
+        other = await real.start_script([Call()] * 3)
+        await real.claiming(3)
         gate.set()
-        assert await job.result() == [[returned("first")] * 3]
-        await real.closed()
+        assert await owner.result() == [[returned("first")]]
+        assert await other.result() == [[returned("first")] * 3]
+        await until(lambda: _has_expired(real))
         assert await real.call(Call(argument="second")) == returned("second")
     assert real.effects.arguments == ["first", "second"]
 
 
-async def test_a_call_that_joins_while_the_record_runs_out_is_answered(real: Ground) -> None:
-    """A request to execute a failure again that comes with its expiry is carried out, or made anew; once."""
+async def test_jobs_that_call_as_a_failure_expires_execute_once(real: Ground) -> None:
+    """Whether they find the failure or nothing: one of them executes, and the others share that."""
     real.effects.then(ApplicationError("no", non_retryable=True))
-    beside = real.beside(serve=False)
-    beside.effects = real.effects
     async with real.worker():
-        await real.call(Call(ttl=2 * SECOND))
-    async with beside.worker():
-        jobs = [await beside.start_script(Call(argument=number)) for number in range(3)]
-        for job in jobs:
-            await beside.claiming(1, job)
-        await until(lambda: _has_expired(real))
-        async with real.worker():
-            [first, *others] = [await job.result() for job in jobs]
-    assert others == [first] * 2
+        await real.call(Call(ttl=SECOND))
+        jobs = [
+            await real.start_script(Call(argument=number, after=number * SECOND / 5)) for number in range(10)
+        ]
+        [first, *others] = [await job.result() for job in jobs]
+    assert others == [first] * 9
     assert len(real.effects.attempts) == 2
 
 
 async def _has_expired(ground: Ground, key: str = "key") -> bool:
-    history = await ground.key_workflow(key).fetch_history()
-    return EventType.EVENT_TYPE_TIMER_FIRED in types(history)
+    return await ground.keys.get(key) is None

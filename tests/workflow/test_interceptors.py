@@ -14,7 +14,6 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from dedupe.messages import CLAIM
 from tests.support.ground import Ground
 from tests.support.scripts import Call, returned
 from tests.workflow.interceptors import Kind, Outbound
@@ -85,7 +84,7 @@ async def test_a_call_that_is_passed_on_twice_is_protected_twice(real: Ground) -
     real.effects.then(ApplicationError("no", non_retryable=True))
     async with _worker(real, _Retrying):
         assert await real.call() == returned("argument")
-        assert await real.scheduled() == [CLAIM, CLAIM]
+        assert await real.scheduled() == [real.miss_of()] * 2
     assert real.effects.generations == [1, 2]
 
 

@@ -14,7 +14,7 @@ from activities.email import Email, EmailActivities, EmailReceipt, EmailTranspor
 from activities.errors import ErrorKind, provider_error
 from activities.payments import Charge, ChargeReceipt, LedgerTransport, PaymentActivities, PaymentTransport
 from dedupe import Scope
-from dedupe.messages import CLAIM
+from dedupe.model.messages import CLAIM
 from tests.support.ground import Ground
 from workflows.digest import KEPT_FOR, Digest, DigestJob
 from workflows.invoice import OTHER_CHARGE, Invoice, InvoiceJob, ReceiptNotSent, ReceiptSent

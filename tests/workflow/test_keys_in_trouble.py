@@ -1,7 +1,8 @@
-"""The key's workflow ended by others, or its id taken; pushes lost, reads broken."""
+"""The key's workflow ended by others, or its id taken; reads broken. Of keys that are delegated, mostly: see
+`test_in_place` for the others.
+"""
 
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from temporalio.api.enums.v1 import EventType
@@ -9,29 +10,29 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from dedupe.key_server import CallerHeadersInterceptor
-from dedupe.key_workflow import KeyWorkflow
-from dedupe.messages import CLAIM
-from dedupe.settle import settle
-from tests.support.faults import break_peeks, lose_pushes
+from dedupe.key.server import CallerHeadersInterceptor
+from dedupe.key.workflow import DelegatedKey, InPlaceKey
+from dedupe.model.messages import CLAIM
+from tests.support.faults import break_peeks
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import types
 from tests.support.scripts import Call, returned
 
-SLICE = timedelta(seconds=1)
 
-
-async def test_waiters_of_a_terminated_key_execute_again(real_grounds: Grounds) -> None:
-    """When an operator terminates a key's workflow, waiting calls heal themselves, with the same idempotency
-    key, since the effect may have happened.
+@pytest.mark.parametrize("how", ["terminated", "cancelled"])
+async def test_waiters_of_a_delegated_key_that_was_ended_execute_again(
+    real_grounds: Grounds, how: str
+) -> None:
+    """When an operator ends a key's workflow, waiting calls heal themselves, with the same idempotency key,
+    since the effect may have happened.
     """
-    ground = real_grounds(wait_slice=SLICE)
+    ground = real_grounds(in_place=False)
     gate = ground.effects.close()
     async with ground.worker():
         job = await ground.start_script([Call(), Call()])
         await ground.effects.seen(1)
         await ground.claiming(2)
-        await ground.key_workflow().terminate()
+        await (ground.key_workflow().terminate() if how == "terminated" else ground.key_workflow().cancel())
         await ground.effects.seen(2)
         gate.set()
         assert await job.result() == [[returned("argument")] * 2]
@@ -54,7 +55,7 @@ async def test_waiters_of_a_terminated_key_execute_again_with_time_skipped(skipp
     assert len(set(skipping.effects.idempotency_keys)) == 1
 
 
-async def test_a_settled_key_that_is_terminated_is_unknown(real: Ground) -> None:
+async def test_a_settled_key_that_is_terminated_is_absent(real: Ground) -> None:
     """Terminating a settled key drops the record; the next call keeps the idempotency key, since the
     effect has happened.
     """
@@ -64,67 +65,6 @@ async def test_a_settled_key_that_is_terminated_is_unknown(real: Ground) -> None
         assert await real.call(Call(argument="second")) == returned("second")
     assert real.effects.generations == [1, 1]
     assert len(set(real.effects.idempotency_keys)) == 1
-
-
-async def test_an_operators_cancel_reaches_those_who_wait(ground: Ground) -> None:
-    """Cancelling a key's workflow cancels the execution: those who wait are told so, and nobody gets a
-    failure for it; the next call executes, with the same idempotency key.
-    """
-    ground.effects.close()
-    async with ground.worker():
-        job = await ground.start_script([Call(start_to_close_timeout=timedelta(seconds=3)), Call()])
-        await ground.effects.seen(1)
-        await ground.claiming(2)
-        await ground.key_workflow().cancel()
-        if ground.skips_time:
-            ground.effects.gate = None
-            [ends] = await job.result()
-            assert ends == [returned("argument")] * 2
-        else:
-            [ends] = await job.result()
-            assert {(ended.error, ended.type) for ended in ends} == {("ActivityError", "CancelledError")}
-            ground.effects.gate = None
-            assert await ground.call() == returned("argument")
-    assert ground.effects.generations == [1, 1]
-    assert len(set(ground.effects.idempotency_keys)) == 1
-
-
-async def test_a_cancelled_execution_is_no_failed_result(real: Ground) -> None:
-    """A call with skip_failure raises when the execution is cancelled; cancellation is never a failure."""
-    real.effects.close()
-    async with real.worker():
-        job = await real.start_script(Call(skip_failure=True))
-        await real.effects.seen(1)
-        await real.key_workflow().cancel()
-        [[ended]] = await job.result()
-    assert (ended.error, ended.type, ended.failed) == ("ActivityError", "CancelledError", None)
-
-
-async def test_a_lost_push_heals_itself(real_grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claims that are never told come back after their wait slice and find the record; the retries write no
-    history.
-    """
-    lost = lose_pushes(monkeypatch)
-    ground = real_grounds(wait_slice=SLICE)
-    async with ground.worker():
-        [ends] = await ground.script([Call(), Call()])
-    assert ends == [returned("argument")] * 2
-    assert len(ground.effects.attempts) == 1
-    assert lost() > 0
-    assert await ground.scheduled() == [CLAIM, CLAIM]
-
-
-async def test_a_failure_whose_push_is_lost_is_the_waiters(
-    real_grounds: Grounds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A claim that comes back for a failure it waited for gets it, and does not execute again."""
-    lose_pushes(monkeypatch)
-    ground = real_grounds(wait_slice=SLICE)
-    ground.effects.then(ApplicationError("refused", type="Refused"))
-    async with ground.worker():
-        ended = await ground.call()
-    assert (ended.error, ended.type) == ("ActivityError", "Refused")
-    assert len(ground.effects.attempts) == 1
 
 
 async def test_a_peek_that_fails_decides_nothing(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,30 +79,32 @@ async def test_a_peek_that_fails_decides_nothing(ground: Ground, monkeypatch: py
 
 
 async def test_the_key_workflow_breaks_no_rule_of_the_sandbox(real_client: Client) -> None:
-    """The key's workflow runs in the SDK's sandbox as users' do, though the plugin runs it outside."""
-    organization = f"org-{uuid4().hex[:12]}"
-    ground = Ground.on(real_client, skips_time=False, organization=organization, serve=False)
+    """The workflows of keys run in the SDK's sandbox as users' do, though the plugin runs them outside."""
+    ground = Ground.on(real_client, skips_time=False, serve=False)
+    delegated = ground.beside(in_place=False, serve=False)
     async with (
         Worker(
             real_client,
             task_queue=ground.key_queue,
-            workflows=[KeyWorkflow],
-            activities=[settle],
+            workflows=[InPlaceKey, DelegatedKey],
             interceptors=[CallerHeadersInterceptor()],
         ),
         ground.worker(),
+        delegated.worker(),
     ):
-        ground.effects.then(ApplicationError("refused", type="Refused"))
-        await ground.call(Call(skip_failure=True))
-        [ends] = await ground.script([Call(), Call()])
+        delegated.effects.then(ApplicationError("refused", type="Refused"))
+        await delegated.call(Call(skip_failure=True))
+        [ends] = await delegated.script([Call(), Call()])
         assert ends == [returned("argument")] * 2
-        assert await ground.keys.forget("key")
-        await ground.call(Call(key="short", ttl=timedelta(seconds=1)))
+        await delegated.call(Call(key="short", ttl=timedelta(seconds=1)))
         await ground.closed("short")
-    for key in ("key", "short"):
+        await ground.call(Call(key="in place"))
+        await ground.key_workflow("in place").cancel()  # which wakes it
+        await ground.closed("in place")
+    for key in ("key", "short", "in place"):
         history = await ground.key_workflow(key).fetch_history()
+        assert EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED in types(history)
         assert EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED not in types(history)
-        assert types(history)[-1] == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED
 
 
 async def test_an_id_taken_by_another_workflow_is_a_clear_error(ground: Ground) -> None:

@@ -25,11 +25,12 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from dedupe import KeyState, current_execution
 from dedupe.errors import KeyExecutingError
-from dedupe.messages import CLAIM
+from dedupe.model.messages import CLAIM
 from tests.support.ground import Ground
 from tests.support.scripts import Call, Ended, returned
 from tests.support.waiting import until
 
+_DROPPED = "an effect whose record was dropped"
 KEYS = st.sampled_from(["a", "b"])
 
 
@@ -51,7 +52,7 @@ class End:
 
 @dataclass(frozen=True)
 class Leave:
-    """A job that waits is cancelled."""
+    """A job is cancelled whose call executes or waits."""
 
     number: int
 
@@ -71,7 +72,7 @@ class Lose:
 
 @dataclass(frozen=True)
 class Repeat:
-    """All that claims have told a key's workflow is delivered to it once more."""
+    """All that a key's workflow was told is delivered to it once more."""
 
     key: str
 
@@ -94,12 +95,35 @@ STEPS = st.lists(
     max_size=14,
 )
 
+LEFT: list[Step] = [
+    Ask("a", skip_failure=False),
+    Leave(0),
+    Lose(),
+    Drop("b", force=False),
+    Ask("a", skip_failure=True),
+    Ask("a", skip_failure=False),
+    Leave(1),
+    Lose(),
+    End("a", "returns"),
+]
+"""The job whose call executes is cancelled and the worker is lost: first nobody waits, then somebody does."""
+
+DROPPED: list[Step] = [
+    Ask("a", skip_failure=False),
+    Drop("a", force=True),
+    Ask("a", skip_failure=False),
+    Ask("a", skip_failure=False),
+    Drop("a", force=True),
+    End("a", "returns"),
+]
+"""A key is dropped by force: first only the call that executes is there, then another one waits."""
+
 TWICE_FAILED: list[Step] = [
     Ask("a", skip_failure=False),
     End("a", "fails"),
     Ask("a", skip_failure=False),
     End("a", "fails"),
-    Repeat("a"),  # the request to execute again, which has been seen to
+    Repeat("a"),  # the outcome that stands there already
     Ask("a", skip_failure=True),
 ]
 
@@ -108,11 +132,13 @@ TWICE_FAILED: list[Step] = [
 class Key:
     """The model of one key."""
 
-    state: Literal["unknown", "executing", "succeeded", "failed"] = "unknown"
+    state: Literal["unknown", "executing", "succeeded", "failed", "abandoned"] = "unknown"
     life: int = 0
     """How often it has been executed from the start; names its results."""
     waiting: dict[int, bool] = field(default_factory=dict[int, bool])
-    """Numbers of the calls that wait, and whether they skip failures."""
+    """Numbers of the calls that execute or wait, and whether they skip failures."""
+    owner: int | None = None
+    """Number of the call that executes."""
 
 
 class Stage:
@@ -205,6 +231,9 @@ class Play:
             return end is not None and not end.done()
 
         await until(begun, what=f"the execution of {name}")
+        record = await self.ground.keys.get(name)
+        assert record is not None
+        self.keys[name].owner = [job.id for job in self.jobs].index(record.started_by)
 
     async def step(self, step: Step) -> None:
         """Make one step."""
@@ -240,6 +269,9 @@ class Play:
                 await self.ground.claiming(1, job)
             case "unknown" | "failed":
                 key.life += 1
+                key.waiting[number] = skip_failure
+                await self.executes(name)
+            case "abandoned":
                 key.waiting[number] = skip_failure
                 await self.executes(name)
 
@@ -286,18 +318,26 @@ class Play:
         stale = self.stage.open.pop(name, None) if key.state == "executing" else None
         assert await self.ground.keys.forget(name, force=force) == (key.state != "unknown")
         key.state = "unknown"
-        if key.waiting:
+        owner = key.owner
+        if key.waiting.keys() - {owner}:
+            # The others execute again, and the call whose execution was dropped shares that.
             key.life += 1
             await self.executes(name)
+            owner = None
         if stale is not None and not stale.done():
-            stale.set_result("an effect that nobody waits for any more")
+            stale.set_result(_DROPPED)
+        if owner is not None and key.waiting.pop(owner, None) is not None:
+            self.expected[owner] = returned(_DROPPED)
+            await self._ended(owner)
 
     async def _lose(self) -> None:
         await self.stop_worker()
         await self.start_worker()
         for name, key in self.keys.items():
-            if key.state == "executing":
+            if key.state == "executing" and key.waiting:
                 await self.executes(name)
+            elif key.state == "executing":
+                key.state = "abandoned"
 
     async def _repeat(self, name: str) -> None:
         if self.keys[name].state == "unknown":
@@ -322,7 +362,7 @@ class Play:
                 assert isinstance(error.cause, CancelledError)  # noqa: PT017
                 continue
             self._compare(Ended.model_validate(ended), expected)
-            assert (await self.ground.scheduled(job)) in ([], [CLAIM])
+            assert set(await self.ground.scheduled(job)) <= {CLAIM, self.ground.miss_of()}
         assert self.stage.most <= 1
         for name, key in self.keys.items():
             lives = {attempt[1] for attempt in self.stage.attempts if attempt[0] == name}
@@ -361,6 +401,8 @@ async def play(client: Client, steps: list[Step]) -> None:
     derandomize=True,
 )
 @example(steps=TWICE_FAILED)
+@example(steps=DROPPED)
+@example(steps=LEFT)
 @given(STEPS)
 async def test_a_key_does_what_its_model_does(real_client: Client, steps: list[Step]) -> None:
     """Whatever happens to a key, in whatever order, each call gets the answer that the model gives it."""

@@ -5,12 +5,12 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.api.enums.v1 import EventType
-from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.common import Priority, RetryPolicy
 
 import dedupe
-from tests.support.ground import Ground
+from tests.support.ground import Ground, Grounds
 
 OPTIONS: dict[str, Any] = {
     "schedule_to_close_timeout": timedelta(hours=4),
@@ -49,18 +49,41 @@ def _scheduled(history: WorkflowHistory) -> HistoryEvent:
     return event
 
 
+def _cleared(event: HistoryEvent) -> ActivityTaskScheduledEventAttributes:
+    """Return what was scheduled, but for what is different each time."""
+    attributes = event.activity_task_scheduled_event_attributes
+    for different in ("activity_id", "workflow_task_completed_event_id", "use_workflow_build_id"):
+        attributes.ClearField(different)
+    return attributes
+
+
 async def test_every_option_reaches_the_execution(real: Ground) -> None:
-    """The execution is scheduled as a plain activity, but for its id, and for one error more that ends it."""
+    """In place the activity is scheduled as a plain one, but for its type, and for a header that names
+    its key.
+    """
     async with real.worker(workflows=[WithOptions]):
         await real.run(WithOptions.run, None)
         plain = _scheduled(await real.history())
         await real.run(WithOptions.run, "key")
-        ours = _scheduled(await real.key_workflow().fetch_history())
-    expected, executed = (event.activity_task_scheduled_event_attributes for event in (plain, ours))
+        ours = _scheduled(await real.history())
+    expected, executed = _cleared(plain), _cleared(ours)
+    assert executed.activity_type.name == "dedupe:effect"
+    executed.activity_type.name = "effect"
+    del executed.header.fields["dedupe"]
+    assert executed == expected
+    assert ours.user_metadata.summary == plain.user_metadata.summary
+
+
+async def test_every_option_reaches_a_delegated_execution(real_grounds: Grounds) -> None:
+    """The key's own workflow schedules it as a plain one, but for one error more that ends it."""
+    ground = real_grounds(in_place=False)
+    async with ground.worker(workflows=[WithOptions]):
+        await ground.run(WithOptions.run, None)
+        plain = _scheduled(await ground.history())
+        await ground.run(WithOptions.run, "key")
+        ours = _scheduled(await ground.key_workflow().fetch_history())
+    expected, executed = _cleared(plain), _cleared(ours)
     assert executed.retry_policy.non_retryable_error_types == ["Refused", "PayloadsTooLarge"]
     del executed.retry_policy.non_retryable_error_types[1:]
-    for different in ("activity_id", "workflow_task_completed_event_id", "use_workflow_build_id"):
-        executed.ClearField(different)
-        expected.ClearField(different)
     assert executed == expected
     assert ours.user_metadata.summary == plain.user_metadata.summary

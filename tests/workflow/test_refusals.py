@@ -66,7 +66,7 @@ async def test_a_conflict_shows_while_the_key_executes(real: Ground) -> None:
     """Another activity, or other arguments where they count, are refused before the execution has ended."""
     gate = real.effects.close()
     async with real.worker():
-        job = await real.start_script(Call(argument="first"))
+        job = await real.start_script(Call(argument="first", on_mismatch="raise"))
         await real.effects.seen(1)
         assert_conflict(await real.call(Call(activity="other")), "'other'")
         assert_conflict(await real.call(Call(argument="second", on_mismatch="raise")), "arguments")
@@ -92,11 +92,15 @@ async def test_other_arguments_are_the_same_call_by_default(ground: Ground) -> N
 
 @pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
 async def test_other_arguments_are_a_conflict_where_asked_for(ground: Ground, *, failing: bool) -> None:
-    """With on_mismatch="raise" other arguments are refused; the same ones, however spelled, are not."""
+    """Where both calls say on_mismatch="raise" other arguments are refused; the same, however spelled,
+    are not.
+    """
     if failing:
         ground.effects.then(ApplicationError("refused", type="Refused"))
     async with ground.worker():
-        first = await ground.call(Call(argument={"a": 1, "b": [2, None]}, skip_failure=True))
+        first = await ground.call(
+            Call(argument={"a": 1, "b": [2, None]}, on_mismatch="raise", skip_failure=True)
+        )
         ended = await ground.call(
             Call(argument={"a": 1, "b": [2, 0]}, on_mismatch="raise", skip_failure=True)
         )

@@ -13,8 +13,6 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe import KeyState
-from dedupe.decision import Executing, Settled
-from dedupe.ledger import read
 from tests.support.ground import Ground
 from tests.support.scripts import Call, returned
 from tests.support.servers import DELETE_SOON, dev_server
@@ -67,7 +65,7 @@ async def test_a_caller_that_is_reset_while_it_waits_joins_again(real: Ground) -
         job = await real.start_script(Call(argument="once"))
         await real.effects.seen(1)
         again = await _reset_job(real, job)
-        await real.signalled(1)
+        await real.claiming(1, again)
         gate.set()
         assert (await again.result())[0][0]["value"] == "once"
     assert real.effects.arguments == ["once"]
@@ -80,29 +78,24 @@ async def forgetful() -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.mark.parametrize("state", [KeyState.FAILED, KeyState.EXECUTING])
-async def test_a_reset_key_with_a_long_history_is_read_when_its_first_run_is_deleted(
-    forgetful: Client, state: KeyState
+@pytest.mark.parametrize("failing", [False, True], ids=["succeeded", "failed"])
+async def test_a_reset_key_keeps_its_record_when_its_first_run_is_deleted(
+    forgetful: Client, *, failing: bool
 ) -> None:
     """The history of a reset workflow names the run that it began with; the record is read without that."""
-    ground = Ground.on(forgetful, skips_time=False)
-    ground.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
-    gate = ground.effects.close()
+    ground = Ground.on(forgetful, skips_time=False, in_place=False)
+    if failing:
+        ground.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
     async with ground.worker():
-        job = await ground.start_script(Call())
-        await ground.effects.seen(1)
-        if state is KeyState.FAILED:
-            gate.set()
-            await job.result()
-        await ground.lengthen()
+        first = await ground.call(Call(skip_failure=True))
         await until(lambda: _is_idle(ground))
         await _delete(forgetful, await _reset(forgetful, ground.key_id(), to_last_task=True))
         await until(lambda: _is_idle(ground))
-        record = await read(forgetful, ground.key_id())
-        assert isinstance(record, Settled if state is KeyState.FAILED else Executing)
-        assert await ground.state() is state
-        gate.set()
-        await job.result()
+        assert await ground.state() is (KeyState.FAILED if failing else KeyState.SUCCEEDED)
+        again = await ground.call(Call(skip_failure=True))
+        assert (again.value, again.failed) == (first.value, first.failed)
+        await ground.assert_hit()
+        assert await ground.call(Call(argument="next")) == returned("next" if failing else "argument")
     await ground.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -12,11 +13,10 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-import dedupe.timeskipping
 from dedupe import DedupePlugin
-from dedupe.claim import Claim, start_key
-from dedupe.decision import Record
-from dedupe.messages import Start
+from dedupe.model.messages import Start
+from dedupe.model.record import Record
+from dedupe.record.handle import KeyHandle
 from tests.support.effects import Effects
 from tests.support.ground import Ground
 from tests.support.scripts import Call, Ended, Script, returned
@@ -48,21 +48,21 @@ async def test_two_workers_with_a_plugin_each_execute_again_once(
     """Of two claims of a failed key, on workers with a plugin each, one executes, and the other shares."""
     skipping.effects.then(ApplicationError("no", non_retryable=True))
     skipping.workflows.append(OnTwoQueues)
-    read = Claim.read
-    looks: list[Claim] = []
-    starts: list[Claim] = []
+    read, acquire = KeyHandle.read, KeyHandle.acquire
+    looks: list[str] = []
+    starts: list[Start] = []
 
-    async def read_together(claim: Claim) -> Record:
-        looks.append(claim)
-        record = await read(claim)
+    async def read_together(key: KeyHandle, *, now: datetime) -> Record:
+        looks.append(key.key_id)
+        record = await read(key, now=now)
         await asyncio.sleep(0.3 if len(looks) < 5 else 0)
         return record
 
-    async def start_late(claim: Claim, start: Start, **options: Any) -> bool:
-        starts.append(claim)
+    async def start_late(key: KeyHandle, start: Start, **options: Any) -> str | None:
+        starts.append(start)
         if len(starts) == 2:
             await until(executed_again)
-        return await start_key(claim, start, **options)
+        return await acquire(key, start, **options)
 
     async def executed_again() -> bool:
         description = await skipping.key_workflow().describe()
@@ -86,8 +86,8 @@ async def test_two_workers_with_a_plugin_each_execute_again_once(
     queues = [f"queue-{uuid4()}", f"queue-{uuid4()}"]
     async with skipping.worker():
         assert (await skipping.call()).error == "ActivityError"
-        monkeypatch.setattr(dedupe.timeskipping, "start_key", start_late)
-        monkeypatch.setattr(Claim, "read", read_together)
+        monkeypatch.setattr(KeyHandle, "acquire", start_late)
+        monkeypatch.setattr(KeyHandle, "read", read_together)
         async with worker(queues[0]), worker(queues[1]):
             [[[first]], [[other]]] = await skipping.run(OnTwoQueues.run, queues)
     assert first == other

@@ -5,12 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.client import WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from dedupe.messages import CLAIM, PEEK
+from dedupe import KeyState
+from dedupe.model.messages import CLAIM, MARK, PEEK
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers
 from tests.workflow.values import (
@@ -42,10 +44,10 @@ async def test_a_result_is_the_same_fresh_and_recorded(
     names = [give.__name__ for give in giving]
     async with ground.worker(workflows=[Results], activities=[*giving]):
         assert await ground.run(Results.run, names) == expected
-        assert await ground.scheduled() == [CLAIM] * len(names)
+        assert await ground.scheduled() == [ground.miss_of(name) for name in names]
         assert await ground.run(Results.run, names) == expected
         history = await ground.history()
-    assert markers(history) == [PEEK] * len(names)
+    assert markers(history) == [PEEK]
     assert await ground.scheduled() == []
 
 
@@ -70,6 +72,23 @@ async def test_a_result_too_large_for_a_marker_comes_through_the_claim(ground: G
         assert await ground.run(Large.run, size) == size
         assert await ground.run(Large.run, size) == size
         assert await ground.scheduled() == [CLAIM]
+
+
+async def test_a_result_as_large_as_the_service_takes_is_recorded(real_grounds: Grounds) -> None:
+    """The largest result that fits is told and recorded: the mark of a record takes twenty bytes of it."""
+    recorded = Payload(metadata={"encoding": b"binary/plain", MARK: b"succeeded"}, data=b"x" * 2_000_000)
+    largest = 2 * 1024 * 1024 - Payloads(payloads=[recorded]).ByteSize() + len(recorded.data)
+    ground, other = real_grounds(), real_grounds()
+    async with ground.worker(workflows=[Large], activities=[give_large]):
+        assert await ground.run(Large.run, largest) == largest
+        assert await ground.run(Large.run, largest) == largest
+    async with other.worker(workflows=[Large], activities=[give_large]):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await other.run(Large.run, largest + 1)
+    error = caught.value.cause
+    assert isinstance(error, ActivityError)
+    assert "over the limit" in str(error.cause)
+    assert await other.state("large") is KeyState.FAILED
 
 
 async def test_a_result_too_large_to_record_fails_the_call(real: Ground) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -128,21 +129,21 @@ class CallsElsewhere:
 
 @workflow.defn
 class Fair:
-    """Says a part of its activity's priority."""
+    """Says a part of its activity's priority, of a plain call and of one with a key."""
 
     @workflow.run
     async def run(self) -> None:
         """See the class."""
-        await dedupe.execute_activity(
-            "effect",
-            deduplication_key="key",
-            priority=Priority(fairness_key="tenant"),
-            start_to_close_timeout=timedelta(seconds=5),
-        )
+        for execute in (workflow.execute_activity, partial(dedupe.execute_activity, deduplication_key="key")):
+            await execute(
+                "effect",
+                priority=Priority(fairness_key="tenant"),
+                start_to_close_timeout=timedelta(seconds=5),
+            )
 
 
-async def test_a_call_inherits_what_it_leaves_open_of_its_priority(real: Ground) -> None:
-    """The key's workflow, which executes the activity, has no priority of its own to pass on."""
+async def test_a_call_has_the_priority_that_a_plain_call_has(real: Ground) -> None:
+    """What the call leaves open is the job's, and the service fills it in for both."""
     seen: list[Priority] = []
     real.workflows.append(Fair)
 
@@ -159,7 +160,9 @@ async def test_a_call_inherits_what_it_leaves_open_of_its_priority(real: Ground)
             activity_executor=threads,
         ):
             await real.run(Fair.run, priority=Priority(priority_key=1, fairness_weight=2.0))
-    assert seen == [Priority(priority_key=1, fairness_key="tenant", fairness_weight=2.0)]
+    plain, keyed = seen
+    assert keyed == plain
+    assert plain.fairness_key == "tenant"
 
 
 async def test_real_activities_need_no_plugin(real: Ground) -> None:

@@ -14,8 +14,7 @@ from temporalio.worker import Worker
 
 import dedupe.plugin
 from dedupe import DedupePlugin, KeyState
-from dedupe.farewell import Farewell
-from dedupe.key_server import serving
+from dedupe.key.server import serving
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Script, returned
 from tests.support.servers import with_plugins
@@ -120,8 +119,8 @@ async def test_a_key_server_that_has_ended_is_not_given_to_the_next_worker(real:
 
 
 async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Grounds) -> None:
-    """With serve=False calls wait until somebody serves the keys, and `serve_keys` is all that takes."""
-    ground = real_grounds(serve=False)
+    """With serve=False, what is delegated waits until somebody serves the keys: `serve_keys` is enough."""
+    ground = real_grounds(serve=False, in_place=False)
     async with ground.worker():
         job = await ground.start_script(Call())
         await ground.claiming(1)
@@ -135,7 +134,7 @@ async def test_keys_can_be_served_by_a_process_of_their_own(real_grounds: Ground
 
 async def test_a_key_that_nobody_serves_waits_for_a_server(real_client: Client) -> None:
     """With serve=False and nobody else serving, calls wait; a server that comes later carries them out."""
-    ground = Ground.on(real_client, skips_time=False, serve=False)
+    ground = Ground.on(real_client, skips_time=False, serve=False, in_place=False)
     async with ground.worker():
         job = await ground.start_script(Call())
         await ground.claiming(1)
@@ -191,20 +190,3 @@ def test_a_worker_with_the_plugin_of_another_project_is_refused(real: Ground) ->
         pytest.raises(ValueError, match="different DedupePlugins"),
     ):
         Worker(real.client, task_queue="any", workflows=[Script], plugins=[other])
-
-
-async def test_a_worker_that_drains_waits_for_the_keys_that_ended_in_it(
-    real: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When it has drained it knows which they are, and goes on serving them meanwhile."""
-    waited_for: list[str] = []
-
-    async def say(farewell: Farewell) -> None:
-        waited_for.extend(farewell._ended)
-        assert await real.keys.forget("key")
-        await real.closed()
-
-    async with real.worker():
-        await real.call()
-        monkeypatch.setattr(Farewell, "say", say)
-    assert waited_for == [real.key_id()]
