@@ -47,7 +47,6 @@ from dedupe.model.messages import (
     Start,
     decode,
     encode,
-    unpack,
 )
 from dedupe.model.outcome import Succeeded, SucceededAnswer, decode_answer, encode_outcome
 from dedupe.record.handle import KeyHandle
@@ -192,8 +191,7 @@ def _hit(client: Client) -> Part:
     peeks = Peeks(client, in_place=frozenset())
 
     async def hit() -> None:
-        left = await peeks.peek(decode(Peek, message), run_id="run")
-        [answer] = unpack(left.payload)
+        [answer] = await peeks.peek(decode(Peek, message), run_id="run")
         _require_result(answer)
 
     return hit

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RawValue
 
@@ -12,7 +13,7 @@ from dedupe.claims.peek import Peeks
 from dedupe.claims.settle import settle
 from dedupe.execution.twins import Twin, name_of
 from dedupe.model.keys import Keyspace
-from dedupe.model.messages import CLAIM, PEEK, RECORD, Claim, Peek, Settle, decode, unpack_with
+from dedupe.model.messages import CLAIM, PEEK, RECORD, Claim, Peek, Settle, carry, decode, unpack_with
 
 
 class JobActivities:
@@ -72,17 +73,19 @@ class JobActivities:
     @activity.defn(name=PEEK)
     async def peek(self, message: RawValue) -> RawValue:
         """Read the records that calls of a job ask for."""
-        return await self._peeks.peek(
-            decode(Peek, message.payload), run_id=activity.info().workflow_run_id or ""
-        )
+        peek = decode(Peek, message.payload)
+        return self._carried(*await self._peeks.peek(peek, run_id=activity.info().workflow_run_id or ""))
 
     @activity.defn(name=CLAIM)
     async def claim(self, message: RawValue) -> RawValue:
         """Wait for the outcome of a key."""
         claim, arguments = unpack_with(Claim, message.payload)
-        return RawValue(await self._claims.claim(claim, arguments))
+        return self._carried(await self._claims.claim(claim, arguments))
 
     @activity.defn(name=RECORD)
     async def record(self, message: RawValue) -> RawValue:
         """Record an end that only the job knows."""
-        return RawValue(await settle(self._client, *unpack_with(Settle, message.payload)))
+        return self._carried(await settle(self._client, *unpack_with(Settle, message.payload)))
+
+    def _carried(self, *payloads: Payload) -> RawValue:
+        return carry(payloads, self._client.data_converter.payload_converter)

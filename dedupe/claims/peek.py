@@ -14,10 +14,9 @@ from typing import assert_never
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
-from temporalio.common import RawValue
 
 from dedupe.model.decision import Begin, Refuse, Share, decide
-from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral, pack
+from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral
 from dedupe.model.outcome import Answer
 from dedupe.record.handle import KeyHandle
 
@@ -45,10 +44,10 @@ class Peeks:
         self._left: dict[str, tuple[int, int]] = {}
         """By run id, the last ones last: which of the job's tasks it is, and the bytes left in it so far."""
 
-    async def peek(self, peek: Peek, *, run_id: str) -> RawValue:
+    async def peek(self, peek: Peek, *, run_id: str) -> list[Payload]:
         """Read the records of keys for a job, and return what that leaves: a payload for each question."""
         found = await asyncio.gather(*map(self._found, peek.questions))
-        return pack([self._fitting(payload, peek, run_id) for payload in found])
+        return [self._fitting(payload, peek, run_id) for payload in found]
 
     async def _found(self, peeked: Peeked) -> Payload:
         question = peeked.question

@@ -1,7 +1,8 @@
 """The activity interceptor: where a twin becomes an attempt of the user's own activity.
 
 It is the outermost, so other interceptors see the user's arguments, headers and function, and what they make
-of the result is what is recorded.
+of the result is what is recorded. They do not see the activities that read: those have none of the user's
+arguments, and an interceptor that expects some would fail the call.
 """
 
 import dataclasses
@@ -27,13 +28,25 @@ from dedupe.execution.shield import shielded
 from dedupe.execution.sticky import unstick
 from dedupe.execution.twins import InProcess, Twin
 from dedupe.model.keys import ScopedKey
-from dedupe.model.messages import MARK, TWIN, Order, Owner, Start, decode, earliest
+from dedupe.model.messages import (
+    CLAIM,
+    MARK,
+    PEEK,
+    RECORD,
+    TWIN,
+    Order,
+    Owner,
+    Start,
+    carry,
+    decode,
+    earliest,
+)
 from dedupe.record.handle import KeyHandle
 from dedupe.sdk import cancellation_of
 
 
 class ExecutionInterceptor(Interceptor):
-    """Executes twins under their keys. All other activities pass untouched."""
+    """Executes twins under their keys. All other activities of the user's pass untouched."""
 
     def __init__(self, client: Client, *, task_queue: str, grace: timedelta) -> None:
         """Create the interceptor for one worker.
@@ -69,6 +82,8 @@ class _Inbound(ActivityInboundInterceptor):
         super().init(_Outbound(outbound) if self._is_twin else outbound)
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        if self._info.activity_type in {PEEK, CLAIM, RECORD}:
+            return await input.fn(*input.args)
         if not self._is_twin:
             return await self.next.execute_activity(input)
         if self._info.attempt > 1:
@@ -79,7 +94,8 @@ class _Inbound(ActivityInboundInterceptor):
         async def effect(start: Start) -> Payload:
             return await self._effect(input, start, attempt.key)
 
-        return RawValue(await attempt.run(effect))
+        payload = await attempt.run(effect)
+        return carry([payload], self._worker.client.data_converter.payload_converter)
 
     async def _order(self, input: ExecuteActivityInput) -> Order:
         """Take the order out of the headers.

@@ -1,13 +1,16 @@
 """The answer: what came back becomes a value, an error or a `FailedResult`, as a plain call has it."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
+from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.api.failure.v1 import Failure
 from temporalio.converter import (
+    ActivitySerializationContext,
     FailureConverter,
     PayloadConverter,
+    SerializationContext,
     WithSerializationContext,
     WorkflowSerializationContext,
 )
@@ -21,7 +24,7 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from dedupe.errors import DedupeError, UnreadableRecordError
 from dedupe.job.request import Call
-from dedupe.model.messages import TWIN, WAITING
+from dedupe.model.messages import TWIN, WAITING, is_bound
 from dedupe.model.outcome import FailedAnswer, FailedResult, failed_result
 
 
@@ -43,15 +46,47 @@ def open_result(call: Call, result: Payload) -> Any:
     return value
 
 
+ConverterT = TypeVar("ConverterT", PayloadConverter, FailureConverter)
+
+
+def _in_context(converter: ConverterT, context: SerializationContext) -> ConverterT:
+    return converter.with_context(context) if isinstance(converter, WithSerializationContext) else converter
+
+
+def _context_of_key(call: Call) -> SerializationContext:
+    """Return the context of a record: it has no other, whoever reads it."""
+    return WorkflowSerializationContext(namespace=workflow.info().namespace, workflow_id=call.question.key_id)
+
+
 def key_converter(call: Call) -> PayloadConverter:
-    """Return the payload converter in the context of the key: a record has no other, whoever reads it."""
-    converter = workflow.payload_converter()
-    if not isinstance(converter, WithSerializationContext):
-        return converter
-    context = WorkflowSerializationContext(
-        namespace=workflow.info().namespace, workflow_id=call.question.key_id
+    """Return the payload converter in the context of the key."""
+    return _in_context(workflow.payload_converter(), _context_of_key(call))
+
+
+def as_of_key(call: Call, payloads: Iterable[Payload], *, activity_id: str) -> list[Payload]:
+    """Return payloads of the job's own twin as payloads of the key, which other jobs can read.
+
+    They are the same unless the payload converter is bound to a context. Those that it cannot read without
+    their type are left as they are.
+    """
+    converter, info = workflow.payload_converter(), workflow.info()
+    given = list(payloads)
+    if not is_bound(converter):
+        return given
+    context = ActivitySerializationContext(
+        namespace=info.namespace,
+        workflow_id=info.workflow_id,
+        workflow_type=info.workflow_type,
+        activity_id=activity_id,
+        activity_type=f"{TWIN}{call.question.activity}",
+        activity_task_queue=info.task_queue,
+        is_local=False,
     )
-    return converter.with_context(context)
+    try:
+        values = _in_context(workflow.payload_converter(), context).from_payloads(given)
+        return key_converter(call).to_payloads(values)
+    except Exception:  # noqa: BLE001 - a payload converter may raise anything
+        return given
 
 
 def open_failure(call: Call, answer: FailedAnswer, *, converter: FailureConverter) -> FailedResult:
@@ -61,7 +96,8 @@ def open_failure(call: Call, answer: FailedAnswer, *, converter: FailureConverte
         ActivityError: It does not, or the activity was cancelled.
         UnreadableRecordError: It is not the failure of an activity.
     """
-    error = converter.from_failure(answer.failure, key_converter(call))
+    bound = _in_context(converter, _context_of_key(call))
+    error = bound.from_failure(answer.failure, key_converter(call))
     if not isinstance(error, ActivityError):
         raise UnreadableRecordError(key=call.question.key, reason="it holds a failure of another kind")
     if not call.question.skip_failure or is_cancelled_exception(error):
@@ -75,7 +111,7 @@ def open_failure(call: Call, answer: FailedAnswer, *, converter: FailureConverte
     )
 
 
-def failure_of_twin(error: ActivityError) -> Failure:
+def failure_of_twin(call: Call, error: ActivityError, *, activity_id: str) -> Failure:
     """Return the failure that an activity error was made from, said of the user's own activity.
 
     Raises:
@@ -88,7 +124,24 @@ def failure_of_twin(error: ActivityError) -> Failure:
     failure.CopyFrom(error.failure)
     activity = failure.activity_failure_info.activity_type
     activity.name = activity.name.removeprefix(TWIN)
-    return failure
+    each = failure
+    while True:
+        for details in _details(each):
+            rebound = as_of_key(call, details.payloads, activity_id=activity_id)
+            details.CopyFrom(Payloads(payloads=rebound))
+        if not each.HasField("cause"):
+            return failure
+        each = each.cause
+
+
+def _details(failure: Failure) -> Iterator[Payloads]:
+    """Yield what a failure holds of the user's own payloads."""
+    if failure.application_failure_info.HasField("details"):
+        yield failure.application_failure_info.details
+    if failure.canceled_failure_info.HasField("details"):
+        yield failure.canceled_failure_info.details
+    if failure.timeout_failure_info.HasField("last_heartbeat_details"):
+        yield failure.timeout_failure_info.last_heartbeat_details
 
 
 def open_unanswered(call: Call, error: ActivityError) -> FailedResult:

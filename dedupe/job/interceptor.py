@@ -27,7 +27,7 @@ from temporalio.worker import (
 )
 
 from dedupe.errors import DedupeError, UnprotectedExecutionError, UnreadableRecordError
-from dedupe.job.answer import failure_of_twin, open_failure, open_result, open_unanswered
+from dedupe.job.answer import as_of_key, failure_of_twin, open_failure, open_result, open_unanswered
 from dedupe.job.calls import CALL, SCOPED
 from dedupe.job.peeking import Peeking
 from dedupe.job.ration import Ration
@@ -49,6 +49,7 @@ from dedupe.model.messages import (
     decode_referral,
     encode,
     pack_with,
+    unpack,
 )
 from dedupe.model.outcome import (
     Failed,
@@ -179,10 +180,13 @@ class _Outbound(WorkflowOutboundInterceptor):
             if is_cancelled_exception(error):
                 return open_unanswered(call, error)
             return await self._settle_failure(call, error, activity_id)
-        if is_recorded(value.payload):
-            return value.payload
-        # It was completed from elsewhere, or could not be recorded where it was executed.
-        result = unmarked(value.payload)
+        [payload] = unpack(value.payload)
+        if is_recorded(payload):
+            return payload
+        # It could not be recorded where it was executed, or was completed from elsewhere.
+        result = unmarked(payload)
+        if payload == result:
+            [result] = as_of_key(call, [result], activity_id=activity_id)
         return await self._settle(call, Succeeded(result), activity_id)
 
     async def _settle_failure(
@@ -192,7 +196,7 @@ class _Outbound(WorkflowOutboundInterceptor):
 
         That may be the success of another attempt.
         """
-        failure = failure_of_twin(error)
+        failure = failure_of_twin(call, error, activity_id=activity_id)
         unrecorded = FailedAnswer(failure=failure, failed_at=workflow.now(), reused=False)
         try:
             payload = await self._settle(call, Failed(failure), activity_id)
@@ -232,7 +236,8 @@ class _Outbound(WorkflowOutboundInterceptor):
                 ret_type=RawValue,
             )
         )
-        return value.payload
+        [payload] = unpack(value.payload)
+        return payload
 
     async def _claim(self, call: Call, wait: Wait) -> Payload:
         """Wait for the outcome; or begin the execution where it is delegated, and wait for that."""
@@ -274,7 +279,8 @@ class _Outbound(WorkflowOutboundInterceptor):
                 ret_type=RawValue,
             )
         )
-        return value.payload
+        [payload] = unpack(value.payload)
+        return payload
 
     def _next_id(self, call: Call) -> str:
         """Return an id that no other activity of the job has: it names the call to whoever needs its key."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from temporalio.api.common.v1 import RetryPolicy as RetryPolicyProto
 from temporalio.common import Priority, RetryPolicy
 from temporalio.worker import StartActivityInput
+from temporalio.workflow import ActivityCancellationType
 
 from dedupe.job.calls import Deduplication
 
@@ -48,6 +49,11 @@ def reason_against(call: Deduplication, input: StartActivityInput) -> str | None
         return f"skip_failure is {call.skip_failure!r}, give True or False"
     if call.on_mismatch not in {"reuse", "raise"}:
         return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
+    if input.cancellation_type is ActivityCancellationType.WAIT_CANCELLATION_COMPLETED:
+        return (
+            "cancellation_type is WAIT_CANCELLATION_COMPLETED, leave it out: a cancelled call ends at once, "
+            "and the execution goes on for the others"
+        )
     return _reason_against_priority(input.priority) or _reason_against_retries(input.retry_policy)
 
 

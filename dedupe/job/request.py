@@ -12,14 +12,14 @@ from typing import Any
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import Priority, RawValue
-from temporalio.converter import WithSerializationContext
+from temporalio.exceptions import FailureError
 from temporalio.worker import StartActivityInput
 
 from dedupe.errors import InvalidCallError
 from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
 from dedupe.model.keys import fingerprint
-from dedupe.model.messages import Plan, Question, cut, pack
+from dedupe.model.messages import Plan, Question, cut, is_bound, pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Call:
     @property
     def arguments(self) -> Sequence[Any]:
         """The arguments, encoded already where that comes to the same."""
-        if isinstance(workflow.payload_converter(), WithSerializationContext):
+        if is_bound(workflow.payload_converter()):
             return self.input.args
         return [RawValue(payload) for payload in self.payloads]
 
@@ -80,6 +80,7 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
 
     Raises:
         InvalidCallError: It cannot be carried out.
+        FailureError: The payload converter refuses the arguments.
     """
     key = deduplication.scoped.key
     invalid = reason_against(deduplication, input)
@@ -87,6 +88,8 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
         raise InvalidCallError(activity=input.activity, key=key, reason=invalid)
     try:
         payloads = workflow.payload_converter().to_payloads(input.args) if input.args else []
+    except FailureError:
+        raise  # the converter's own word to the job
     except Exception as error:
         reason = f"its arguments cannot be encoded ({type(error).__name__})"
         raise InvalidCallError(activity=input.activity, key=key, reason=reason) from error

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
+from temporalio.converter import PayloadConverter, WithSerializationContext, WorkflowSerializationContext
 
 from dedupe.model.keys import ScopedKey
 
@@ -48,6 +49,7 @@ FORGOTTEN = "forgotten"
 REPLACED = "replaced"
 """Details of a termination: another run follows, and until it does the record is as it was."""
 
+_ANY = WorkflowSerializationContext(namespace="", workflow_id="")
 _PACKED = b"packed"
 
 
@@ -306,6 +308,24 @@ def pack(payloads: Sequence[Payload]) -> RawValue:
     """Return several payloads as one value: a single one as it is, others wrapped."""
     if len(payloads) == 1 and payloads[0].metadata.get(MARK) != _PACKED:
         return RawValue(payloads[0])
+    return _wrapped(payloads)
+
+
+def carry(payloads: Sequence[Payload], converter: PayloadConverter) -> RawValue:
+    """Return what `pack` does, as the result of an activity of ours.
+
+    A payload converter that is bound to a context reads payloads of that context only, raw ones too. What is
+    recorded has the key's context and not the job's, so there it is always wrapped.
+    """
+    return _wrapped(payloads) if is_bound(converter) else pack(payloads)
+
+
+def is_bound(converter: PayloadConverter) -> bool:
+    """Return whether a payload converter does anything with a serialization context."""
+    return isinstance(converter, WithSerializationContext) and converter.with_context(_ANY) is not converter
+
+
+def _wrapped(payloads: Sequence[Payload]) -> RawValue:
     data = Payloads(payloads=payloads).SerializeToString()
     return RawValue(Payload(metadata={"encoding": b"binary/plain", MARK: _PACKED}, data=data))
 

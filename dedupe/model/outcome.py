@@ -27,6 +27,8 @@ _FAILED = b"failed"
 _FAILED_AT_LENGTH = b"failed at length"
 _ABANDONED = b"abandoned"
 _UNRECORDED = b"unrecorded"
+_RAISED = "_raised"
+"""Name of what a `FailedResult` holds beside its fields: payload converters take the fields."""
 _FACTS = "dedupe-facts"
 """Key in the metadata of a long failure: all of its message but the failure."""
 _LARGEST_JSON = 1_500_000
@@ -164,7 +166,10 @@ class SucceededAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedResult:
-    """What a call with skip_failure=True returns where the activity failed, so that the job can go on."""
+    """What a call with skip_failure=True returns where the activity failed, so that the job can go on.
+
+    It can be returned from the job, or put into another payload; `error` stays behind.
+    """
 
     key: str
     """The deduplication key of the call."""
@@ -178,8 +183,27 @@ class FailedResult:
     """Server time at which the failure was recorded."""
     reused: bool
     """Whether it was recorded before this call was made."""
-    error: ActivityError
-    """What the call would have raised with skip_failure=False. Raise it to fail after all."""
+
+    @property
+    def error(self) -> ActivityError:
+        """What the call would have raised with skip_failure=False. Raise it to fail after all.
+
+        Where this has travelled in a payload, an error of the same type and message.
+        """
+        raised: ActivityError | None = self.__dict__.get(_RAISED)
+        if raised is not None:
+            return raised
+        error = ActivityError(
+            "Activity task failed",
+            scheduled_event_id=0,
+            started_event_id=0,
+            identity="",
+            activity_type=self.activity,
+            activity_id="",
+            retry_state=None,
+        )
+        error.__cause__ = ApplicationError(self.message, type=self.type)
+        return error
 
 
 def failed_result(
@@ -187,15 +211,16 @@ def failed_result(
 ) -> FailedResult:
     """Return the failure of a deduplicated call as a value."""
     cause: Any = error.cause
-    return FailedResult(
+    failed = FailedResult(
         key=key,
         activity=activity,
         type=(cause.type if isinstance(cause, ApplicationError) else None) or type(cause or error).__name__,
         message=cause.message if isinstance(cause, FailureError) else error.message,
         failed_at=failed_at,
         reused=reused,
-        error=error,
     )
+    failed.__dict__[_RAISED] = error
+    return failed
 
 
 def decode_answer(payload: Payload) -> SucceededAnswer | FailedAnswer | None:

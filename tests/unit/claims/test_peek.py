@@ -18,7 +18,6 @@ from dedupe.model.messages import (
     Start,
     Wait,
     decode_referral,
-    unpack,
 )
 from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded, decode_answer
 from dedupe.model.record import Absent, Executing, Execution, Record, Settled
@@ -77,7 +76,7 @@ def peek(*keys: str, task: int = 3, activity: str = "effect", here: bool = True)
 
 async def left(by: Peeks, asked: Peek, *, run_id: str = "run") -> list[Payload]:
     """Return what a peek leaves for each question."""
-    return unpack((await by.peek(asked, run_id=run_id)).payload)
+    return await by.peek(asked, run_id=run_id)
 
 
 async def answers(by: Peeks, *keys: str, task: int = 3, run_id: str = "run") -> list[bool]:
