@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
+from temporalio.converter import DataConverter
 from temporalio.service import ServiceClient
 from temporalio.worker import (
     Interceptor,
@@ -38,7 +39,11 @@ process the key's next step is late by this much."""
 async def serving(
     client: Client, *, task_queue: str, max_cached_keys: int, activities: Sequence[Callable[..., Any]]
 ) -> AsyncGenerator["KeyServer"]:
-    """Keep the keys of a client's namespace served: by the server that runs already, or a new one."""
+    """Keep the keys of a client's namespace served: by the server that runs already, or a new one.
+
+    Raises:
+        ValueError: The one that runs already has another data converter.
+    """
     places = _SLOTS.setdefault(asyncio.get_running_loop(), WeakKeyDictionary())
     slots = places.setdefault(client.service_client, {})
     slot = slots.setdefault((client.namespace, task_queue), _Slot())
@@ -46,6 +51,11 @@ async def serving(
         if slot.server is None or slot.server.has_ended:
             slot.server = KeyServer(
                 client, task_queue=task_queue, max_cached_keys=max_cached_keys, activities=activities
+            )
+        if not slot.server.reads_as(client.data_converter):
+            raise ValueError(
+                f"this process serves task queue {task_queue!r} for a client with another data converter, "
+                "which cannot read this one's keys: give both the same, or DedupePlugin(task_queue=...)"
             )
         slot.users += 1
         server = slot.server
@@ -67,6 +77,7 @@ class KeyServer:
         activities: Sequence[Callable[..., Any]],
     ) -> None:
         """Start it."""
+        self._converter = client.data_converter
         self._worker = Worker(
             client,
             task_queue=task_queue,
@@ -80,6 +91,15 @@ class KeyServer:
             sticky_queue_schedule_to_start_timeout=_STICKY_TIMEOUT,
         )
         self._running = asyncio.create_task(self._worker.run(), name="dedupe key server")
+
+    def reads_as(self, converter: DataConverter) -> bool:
+        """Return whether this reads what another converter writes, as far as their types can tell."""
+        mine, other = self._converter, converter
+        return (mine.payload_converter_class, mine.failure_converter_class, type(mine.payload_codec)) == (
+            other.payload_converter_class,
+            other.failure_converter_class,
+            type(other.payload_codec),
+        )
 
     async def run_beside(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run a worker of jobs until it ends. Should the embedded worker fail, stop it, and fail as well.

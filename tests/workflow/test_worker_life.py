@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from temporalio.worker import Worker
 import dedupe.plugin
 from dedupe import DedupePlugin, KeyState
 from dedupe.key.server import serving
+from tests.support.codecs import EncryptionCodec
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Script, returned
 from tests.support.servers import with_plugins
@@ -190,3 +192,16 @@ def test_a_worker_with_the_plugin_of_another_project_is_refused(real: Ground) ->
         pytest.raises(ValueError, match="different DedupePlugins"),
     ):
         Worker(real.client, task_queue="any", workflows=[Script], plugins=[other])
+
+
+async def test_a_client_with_another_codec_is_not_served_by_the_first_ones_server(
+    real: Ground, run: _Run
+) -> None:
+    """It could read none of its keys: its calls would have neither result nor error."""
+    converter = replace(real.server.data_converter, payload_codec=EncryptionCodec(bytes(16)))
+    other = with_plugins(real.server, real.plugin, data_converter=converter)
+    async with real.worker():
+        assert await real.call() == returned("argument")
+        worker = Worker(other, task_queue=f"other-{uuid4()}", workflows=[Script])
+        assert "another data converter" in await _fails(worker, run)
+        assert await real.call() == returned("argument")
