@@ -1,4 +1,4 @@
-"""The command line over `DedupeKeys`: `python -m dedupe get|list|forget`.
+"""The command line over `DedupeKeys`: `python -m dedupe get|list|forget|exclude`.
 
 The service is found as every Temporal client finds it: through TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, the TLS
 and API key variables, or a profile of the Temporal configuration file.
@@ -60,6 +60,9 @@ async def _to_the_end(arguments: argparse.Namespace) -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "exclude":
+        print(DedupeKeys.EXCLUDED, flush=True)
+        return 0
     config = ClientConfig.load_client_connect_config()
     config.setdefault("target_host", _DEFAULT_ADDRESS)
     keys = DedupeKeys(
@@ -116,4 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     forget = commands.add_parser("forget", parents=[common], help="drop a record; the next call executes")
     forget.add_argument("key")
     forget.add_argument("--force", action="store_true", help="also while the key is executing")
+    commands.add_parser(
+        "exclude",
+        help="print the part of a query that leaves keys out, as for a batch that terminates",
+    )
     return parser

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import assert_never
+from typing import ClassVar, assert_never
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
@@ -77,6 +77,10 @@ class KeyRecord:
 
 class DedupeKeys:
     """The keys of one project in the client's namespace."""
+
+    EXCLUDED: ClassVar[str] = f"WorkflowType != '{IN_PLACE}' AND WorkflowType != '{DELEGATED}'"
+    """Part of a visibility query that leaves all keys out: a batch that terminates what is running would drop
+    their records otherwise, and the next calls would execute again."""
 
     def __init__(
         self,

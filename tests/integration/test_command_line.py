@@ -147,6 +147,29 @@ async def test_a_key_that_is_executing_is_forgotten_by_force_only(running_server
         assert (await command(running_server, "get", key))[0] == 1
 
 
+async def test_a_query_leaves_keys_out(running_server: str) -> None:
+    """What `exclude` prints, in the query of a batch, finds jobs and no keys."""
+    client = await Client.connect(running_server)
+    key = f"excluded-{uuid.uuid4()}"
+    async with worker(client):
+        await doubled(client, key)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dedupe", "exclude", stdout=PIPE)
+    printed, _ = await process.communicate()
+    query = printed.decode().strip()
+    key_id = f"proj:acme/cli:{key}"
+
+    async def found(where: str) -> set[str]:
+        return {found.id async for found in client.list_workflows(where)}
+
+    either = f"(WorkflowId = '{key_id}' OR WorkflowId = 'job-{key}')"
+
+    async def both() -> bool:
+        return await found(either) == {key_id, f"job-{key}"}
+
+    await until(both, what="the listing of job and key")
+    assert await found(f"{either} AND {query}") == {f"job-{key}"}
+
+
 async def test_hidden_keys_are_found_with_the_secret_in_the_environment(running_server: str) -> None:
     """The secret is no argument, which other users of the machine could read."""
     client = await Client.connect(running_server)
