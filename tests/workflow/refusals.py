@@ -21,6 +21,9 @@ BAD: dict[str, dict[str, Any]] = {
     "no time-out": {"start_to_close_timeout": None},
     "negative time-out": {"start_to_close_timeout": timedelta(seconds=-1)},
     "zero heartbeat": {"heartbeat_timeout": timedelta(0)},
+    "cancellation that waits": {
+        "cancellation_type": workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
+    },
     "zero TTL": {"deduplication_ttl": timedelta(0)},
     "negative TTL": {"deduplication_ttl": timedelta(days=-1)},
     "TTL that is a number": {"deduplication_ttl": 60},

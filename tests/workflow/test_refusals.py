@@ -12,6 +12,7 @@ from tests.workflow.refusals import BAD, KEY_TROUBLE, Bad
 
 SAID_BY_NAME = {
     "activity_id",
+    "cancellation_type",
     "deduplication_ttl",
     "heartbeat_timeout",
     "on_mismatch",
