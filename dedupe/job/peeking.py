@@ -4,8 +4,11 @@ Invariant: what a call does is decided by what the marker of its peek recorded, 
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
@@ -20,8 +23,28 @@ from dedupe.model.outcome import FailedAnswer, How, SucceededAnswer
 _TIMEOUT = timedelta(seconds=2)
 _MOST_TOGETHER = 50
 """Questions of one peek."""
+_BATCHES_AT_ONCE = 4
+"""So many that the service answers them in time."""
+_EXECUTE = encode_referral(Execute())
 
+T = TypeVar("T")
 StartLocalActivity = Callable[[StartLocalActivityInput], workflow.ActivityHandle[RawValue]]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A call that waits for the answer to its question."""
+
+    peeked: Peeked
+    answer: asyncio.Future[Payload]
+
+    @property
+    def activity(self) -> str:
+        return self.peeked.question.activity
+
+    def tell(self, answer: Payload) -> None:
+        if not self.answer.done():  # the call may have been cancelled
+            self.answer.set_result(answer)
 
 
 class Peeking:
@@ -36,7 +59,7 @@ class Peeking:
         """
         self._start = start
         self._in_place = in_place
-        self._asked: list[tuple[Peeked, asyncio.Future[Payload]]] = []
+        self._asked: list[_Asked] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._new: set[str] = set()
         """Activities whose last call of this job executed: the next one is likely to as well."""
@@ -45,13 +68,13 @@ class Peeking:
         """Return the answer to a call, or what it is to do. Should the peek fail, a claim finds out."""
         here = self._in_place and call.is_here
         if here and call.question.activity in self._new:
-            return encode_referral(Execute())
+            return _EXECUTE
         future: asyncio.Future[Payload] = asyncio.get_running_loop().create_future()
         if not self._asked:
             task = asyncio.create_task(self._ask())
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
-        self._asked.append((Peeked(question=call.question, here=here), future))
+        self._asked.append(_Asked(Peeked(question=call.question, here=here), future))
         return await future
 
     def learn(self, call: Call, answer: SucceededAnswer | FailedAnswer | None) -> None:
@@ -63,15 +86,27 @@ class Peeking:
             self._new.discard(call.question.activity)
 
     async def _ask(self) -> None:
-        """Ask for all calls that were made while this task waited for its turn."""
-        asked, self._asked = self._asked, []
-        batches = [asked[begin : begin + _MOST_TOGETHER] for begin in range(0, len(asked), _MOST_TOGETHER)]
-        await asyncio.gather(*map(self._ask_together, batches))
+        """Ask for all calls that were made while this task waited for its turn.
 
-    async def _ask_together(self, asked: Sequence[tuple[Peeked, asyncio.Future[Payload]]]) -> None:
+        Of many calls a sample is asked about first. Where all keys of an activity are new, so are most of its
+        others, most likely: those calls go on to execute, where a record is found as well.
+        """
+        asked, self._asked = self._asked, []
+        step = math.ceil(len(asked) / _MOST_TOGETHER)
+        sample, others = asked[::step], [each for number, each in enumerate(asked) if number % step]
+        answers = await self._ask_together(sample)
+        recorded = {each.activity for each, answer in zip(sample, answers, strict=True) if answer != _EXECUTE}
+        new = {each.activity for each in sample} - recorded
+        for each in others:
+            if each.peeked.here and each.activity in new:
+                each.tell(_EXECUTE)
+        left = [each for each in others if not each.answer.done()]
+        for batches in _parts(_parts(left, _MOST_TOGETHER), _BATCHES_AT_ONCE):
+            await asyncio.gather(*map(self._ask_together, batches))
+
+    async def _ask_together(self, asked: Sequence[_Asked]) -> Sequence[Payload]:
         peek = Peek(
-            questions=tuple(peeked for peeked, _ in asked),
-            task=workflow.info().get_current_history_length(),
+            questions=tuple(each.peeked for each in asked), task=workflow.info().get_current_history_length()
         )
         try:
             value = await self._start(_input(peek))
@@ -80,9 +115,13 @@ class Peeking:
             answers = []
         if len(answers) != len(asked):  # it failed, or was made by another version
             answers = [encode_referral(Wait())] * len(asked)
-        for (_, future), answer in zip(asked, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        for each, answer in zip(asked, answers, strict=True):
+            each.tell(answer)
+        return answers
+
+
+def _parts(whole: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [whole[begin : begin + size] for begin in range(0, len(whole), size)]
 
 
 def _input(peek: Peek) -> StartLocalActivityInput:

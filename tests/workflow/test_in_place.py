@@ -1,5 +1,6 @@
 """Executing in place, on a real server: what a call schedules, what a key holds, and who gets what."""
 
+from collections import Counter
 from datetime import timedelta
 from uuid import uuid4
 
@@ -163,11 +164,51 @@ async def test_an_activity_elsewhere_is_delegated(real: Ground) -> None:
 
 
 async def test_calls_made_together_are_read_together(real: Ground) -> None:
-    """A job that makes many calls at once reads their keys in few local activities."""
+    """A job that makes many calls of known keys at once reads them in few local activities."""
+    calls = [Call(key=f"key-{number}", argument=number) for number in range(60)]
+    async with real.worker():
+        await real.script(calls)
+        [ends] = await real.script(calls)
+        history = await real.history()
+    assert ends == [returned(number) for number in range(60)]
+    assert markers(history) == [PEEK, PEEK]
+    assert await real.scheduled() == []
+
+
+async def test_of_many_new_keys_some_are_read(real: Ground) -> None:
+    """Where all of a sample of keys are new, the other calls execute without a reading first."""
     calls = [Call(key=f"key-{number}", argument=number) for number in range(60)]
     async with real.worker():
         [ends] = await real.script(calls)
         history = await real.history()
     assert ends == [returned(number) for number in range(60)]
-    assert types(history).count(EventType.EVENT_TYPE_MARKER_RECORDED) == 2
-    assert markers(history) == [PEEK, PEEK]
+    assert types(history).count(EventType.EVENT_TYPE_MARKER_RECORDED) == 1
+    assert await real.scheduled() == [HERE] * 60
+
+
+async def test_a_sample_that_misses_all_records_is_no_harm(real: Ground) -> None:
+    """Known keys, of which none is in the sample, are not executed again."""
+    known = [Call(key=f"known-{number}", argument="first") for number in range(30)]
+    new = [Call(key=f"new-{number}", argument="second") for number in range(30)]
+    async with real.worker():
+        await real.script(known)
+        asked_again = [call.model_copy(update={"argument": "second"}) for call in known]
+        [ends] = await real.script([call for pair in zip(new, asked_again, strict=True) for call in pair])
+    assert ends == [returned("second"), returned("first")] * 30
+    assert sorted(real.effects.arguments) == ["first"] * 30 + ["second"] * 30
+
+
+async def test_what_many_calls_schedule_is_spread_over_tasks(real: Ground) -> None:
+    """The commands of one workflow task stay small enough for the service's cache of events."""
+    calls = [Call(key=f"key-{number}", argument="x" * 3_600) for number in range(120)]
+    async with real.worker():
+        [ends] = await real.script(calls)
+        history = await real.history()
+    assert ends == [returned("x" * 3_600)] * 120
+    sizes = Counter[int]()
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            task = event.activity_task_scheduled_event_attributes.workflow_task_completed_event_id
+            sizes[task] += event.ByteSize()
+    assert len(sizes) > 2
+    assert max(sizes.values()) < 256 * 1024
