@@ -11,16 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from temporalio.converter import PayloadConverter
+
 from benchmarks.bench import APART, CHILD, DEDUPED, LOCAL, PLAIN, READING, WRAPPER, Bench, Job, own_cpu
 from benchmarks.figures import Figure
 from benchmarks.processes import machine, others
 from benchmarks.work import Work
+from dedupe.model.messages import Owner, Start
+from dedupe.model.outcome import Succeeded
+from dedupe.plugin import DEFAULT_TASK_QUEUE
+from dedupe.record.handle import KeyHandle
 
 IN_A_ROW = 100
 GATHERED = (300, 2_000)
 """New keys that one job asks for at once."""
 _FEWEST = 2
 """Rounds that count and are run even when the time is over."""
+_SLOTS = 100
+"""Activities that a worker executes at once, unless it is told otherwise."""
 _WARM = 10
 """Jobs of a lap that does not count, and calls of such a job."""
 
@@ -115,12 +123,39 @@ class Reading(Way):
         return clock.lap([seconds / self.calls for seconds in times], calls=jobs * self.calls)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Requests(Way):
+    """The two requests of a new key, and nothing else: what a miss takes at least, beside its activity."""
+
+    async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
+        """Begin and record so many executions, as many at a time as a worker has activity slots."""
+        del concurrency, jobs
+        slots = asyncio.Semaphore(_SLOTS)
+        owner = Owner(workflow_id=f"bench-job-{uuid4()}", run_id=str(uuid4()), activity_id="dedupe~1")
+
+        async def begin_and_record() -> None:
+            async with slots:
+                name = f"bench-{uuid4()}"
+                key = KeyHandle(client=bench.client, key_id=bench.key(name).id)
+                start = Start(key=name, activity="effect", idempotency_key=str(uuid4()), owner=owner)
+                run_id = await key.acquire(start, task_queue=DEFAULT_TASK_QUEUE, again=False)
+                if run_id is None:
+                    message = f"somebody holds {name}, a new key"
+                    raise RuntimeError(message)
+                await key.record(run_id, Succeeded(PayloadConverter.default.to_payload(name)))
+
+        clock, began = Clock(bench), time.perf_counter()
+        await asyncio.gather(*(begin_and_record() for _ in range(self.calls)))
+        return clock.lap([(time.perf_counter() - began) / self.calls], calls=self.calls)
+
+
 PLAIN_WAY = Way(name="plain activity", job=PLAIN)
 LOCAL_WAY = Way(name="local activity", job=LOCAL)
 READING_WAY = Reading(name="local activity that reads", job=READING)
 APART_WAY = Way(name="child with the activity", job=APART)
 MISS = Way(name="miss", job=DEDUPED)
 HIT = Way(name="hit", job=DEDUPED, held=True)
+REQUESTS = Requests(name="its two requests", job=DEDUPED)
 JOINED = Joined(name="joined", job=DEDUPED)
 WRAPPER_MISS = Way(name="wrapper, miss", job=WRAPPER)
 WRAPPER_HIT = Way(name="wrapper, hit", job=WRAPPER, held=True)

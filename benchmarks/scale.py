@@ -14,6 +14,7 @@ from benchmarks.rounds import (
     MISS,
     PLAIN_WAY,
     READING_WAY,
+    REQUESTS,
     WRAPPER_HIT,
     Effort,
     Way,
@@ -65,7 +66,9 @@ class Scale:
 
 
 _ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, READING_WAY, HIT, MISS, WRAPPER_HIT, CHILD_HIT))
-_GATHERED = tuple((tuple(gathered(way, calls) for way in (PLAIN_WAY, MISS)), calls) for calls in GATHERED)
+_GATHERED = tuple(
+    (tuple(gathered(way, calls) for way in (PLAIN_WAY, MISS, REQUESTS)), calls) for calls in GATHERED
+)
 _ALL = (*CORE, *BY_HAND)
 _CROWDED = (PLAIN_WAY, MISS, HIT, JOINED, *BY_HAND)
 """Without further floors: at 200 at a time each way takes up to half a minute a round."""
