@@ -18,7 +18,7 @@ from temporalio.worker import StartActivityInput
 from dedupe.errors import InvalidCallError
 from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
-from dedupe.model.keys import fingerprint
+from dedupe.model.fingerprint import fingerprint, with_sets_marked
 from dedupe.model.messages import Plan, Question, cut, is_bound, pack
 
 
@@ -100,7 +100,7 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
             key=key,
             activity=input.activity,
             skip_failure=deduplication.skip_failure,
-            fingerprint=fingerprint(payloads) if deduplication.on_mismatch == "raise" else None,
+            fingerprint=_fingerprint(input.args, payloads) if deduplication.on_mismatch == "raise" else None,
             called_at=workflow.now(),
         ),
         input=input,
@@ -108,6 +108,16 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
         ttl=deduplication.ttl,
         summary=cut(input.summary or f"{input.activity} · {key}"),
     )
+
+
+def _fingerprint(arguments: Sequence[Any], payloads: Sequence[Payload]) -> str:
+    marked = [with_sets_marked(argument) for argument in arguments]
+    if all(one is other for one, other in zip(marked, arguments, strict=True)):
+        return fingerprint(payloads)
+    try:
+        return fingerprint(workflow.payload_converter().to_payloads(marked))
+    except Exception:  # noqa: BLE001 - a converter that takes the sets, but not what stands for them
+        return fingerprint(payloads)
 
 
 def _inherited(priority: Priority, job: Priority) -> Priority:

@@ -95,7 +95,7 @@ def _conflict(question: Question, execution: Execution, *, arguments_matter: boo
         return Refuse(
             DeduplicationConflictError(
                 key=question.key,
-                recorded=f"activity {start.activity!r} with other arguments",
+                recorded=f"activity {start.activity!r} with other arguments, those of job {start.caller!r}",
                 called='made with on_mismatch="raise"',
             )
         )

@@ -7,13 +7,9 @@ records the key. Invariant: no two scoped keys share an id, whatever characters 
 
 import hashlib
 import hmac
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import quote, unquote
-
-from temporalio.api.common.v1 import Payload
 
 from dedupe.errors import InvalidDeduplicationKeyError, InvalidKeyspaceError
 
@@ -174,25 +170,6 @@ class Keyspace:
 def _invalid(reason: str) -> InvalidDeduplicationKeyError:
     advice = f"Give a string of 1 to {MAX_KEY_LENGTH:,} characters without NUL"
     return InvalidDeduplicationKeyError(reason=f'{reason}. {advice}, such as f"welcome-email-{{user.id}}"')
-
-
-def fingerprint(arguments: Sequence[Payload]) -> str:
-    """Return the SHA-256 over encoded arguments, in hex. JSON counts by its content, not by its spelling."""
-    digest = hashlib.sha256()
-    for payload in arguments:
-        encoding = payload.metadata.get("encoding", b"")
-        data = _canonical_json(payload.data) if encoding.startswith(b"json/") else payload.data
-        for part in (encoding, data):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def _canonical_json(data: bytes) -> bytes:
-    try:
-        return json.dumps(json.loads(data), sort_keys=True, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):
-        return data
 
 
 def _encode(segment: str, *, safe: str) -> str:

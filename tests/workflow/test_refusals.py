@@ -105,7 +105,7 @@ async def test_other_arguments_are_a_conflict_where_asked_for(ground: Ground, *,
         ended = await ground.call(
             Call(argument={"a": 1, "b": [2, 0]}, on_mismatch="raise", skip_failure=True)
         )
-        assert_conflict(ended, "other arguments")
+        assert_conflict(ended, "other arguments", repr(ground.jobs[0].id))
         same = await ground.call(
             Call(argument={"b": [2, None], "a": 1}, on_mismatch="raise", skip_failure=True)
         )

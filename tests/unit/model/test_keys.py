@@ -1,16 +1,12 @@
-"""Keys: the laws of ids and fingerprints."""
-
-import json
-from typing import Any, cast
+"""Keys: the laws of ids."""
 
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from temporalio.api.common.v1 import Payload
 
 from dedupe import InvalidDeduplicationKeyError, Scope
 from dedupe.errors import InvalidKeyspaceError
-from dedupe.model.keys import MAX_ID_LENGTH, MAX_KEY_LENGTH, Keyspace, ScopedKey, fingerprint, prefix_of
+from dedupe.model.keys import MAX_ID_LENGTH, MAX_KEY_LENGTH, Keyspace, ScopedKey, prefix_of
 
 CHARACTERS = st.one_of(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
@@ -215,67 +211,3 @@ def test_a_shortened_id_is_written_as_promised() -> None:
     assert space.scoped("x" * 300, scope=Scope.PROJECT).format() == (
         "proj:acme/web:" + "x" * 176 + "~9499e2d2fc6bb4407a3b20c17754f151bc6e82629470b13db3edcda2632f1a5e"
     )
-
-
-# -------------------------------------------------------------------------------------------- fingerprints
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-def json_payload(value: Any, **spelling: Any) -> Payload:
-    """Return a value as JSON."""
-    return Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(value, **spelling).encode())
-
-
-def reordered(value: Any) -> Any:
-    """Return an equal value whose objects are in another order."""
-    match value:
-        case dict():
-            members = cast("dict[str, Any]", value)
-            return {key: reordered(each) for key, each in reversed(members.items())}
-        case list():
-            return [reordered(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return value
-
-
-@given(st.lists(JSON, max_size=4))
-def test_how_json_is_spelled_does_not_matter(values: list[Any]) -> None:
-    """Order of keys, spaces and escapes are not part of a fingerprint."""
-    plain = fingerprint([json_payload(value) for value in values])
-    assert plain == fingerprint([json_payload(reordered(value), indent=2) for value in values])
-    assert plain == fingerprint(
-        [json_payload(value, separators=(",", ":"), ensure_ascii=False) for value in values]
-    )
-
-
-@given(st.lists(JSON, max_size=4), st.lists(JSON, max_size=4))
-def test_what_json_says_matters(one: list[Any], two: list[Any]) -> None:
-    """Two lists of arguments have one fingerprint only where they are the same JSON values."""
-    same = json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
-    assert (fingerprint([*map(json_payload, one)]) == fingerprint([*map(json_payload, two)])) == same
-
-
-@given(st.lists(st.binary(max_size=6), max_size=4), st.lists(st.binary(max_size=6), max_size=4))
-def test_the_borders_of_arguments_matter(one: list[bytes], two: list[bytes]) -> None:
-    """The same bytes cut into other arguments are other arguments."""
-
-    def payloads(values: list[bytes]) -> list[Payload]:
-        return [Payload(metadata={"encoding": b"binary/plain"}, data=value) for value in values]
-
-    assert (fingerprint(payloads(one)) == fingerprint(payloads(two))) == (one == two)
-
-
-def test_the_encoding_matters() -> None:
-    """The same bytes in another encoding are another argument; broken JSON counts by its bytes."""
-    data = [
-        Payload(metadata={"encoding": encoding}, data=data)
-        for encoding in (b"json/plain", b"binary/plain", b"json/protobuf")
-        for data in (b"{}", b"{", b"{ ", b"[" * 100_000)
-    ]
-    assert len({fingerprint([payload]) for payload in data}) == len(data)
-    assert len({fingerprint([]), fingerprint([json_payload(None)])}) == 2
