@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from typing import cast
 
-from temporalio.client import Client
+from temporalio.client import Client, ClientConfig
 from temporalio.converter import DataConverter
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import ReplayerConfig, Worker, WorkerConfig, WorkflowRunner
@@ -21,6 +21,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from dedupe.claims.activities import JobActivities
 from dedupe.execution.interceptor import ExecutionInterceptor
 from dedupe.execution.twins import twins_of
+from dedupe.execution.within import WithinInterceptor
 from dedupe.job.interceptor import CallSettings, DedupeInterceptor
 from dedupe.job.limits import LONGEST_TIME, is_name
 from dedupe.key.server import CallerHeadersInterceptor, KeyServer, serving
@@ -94,6 +95,11 @@ class DedupePlugin(SimplePlugin):
         self._in_place = in_place
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
+
+    def configure_client(self, config: ClientConfig) -> ClientConfig:
+        """Have the client tell the jobs it starts within which executions it does."""
+        config["interceptors"] = [*config.get("interceptors", []), WithinInterceptor()]
+        return config
 
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add the interceptors, the activities that read and the twins to a worker that runs jobs.

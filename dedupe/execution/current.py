@@ -36,6 +36,8 @@ class Execution:
 
 CURRENT: ContextVar[Execution | None] = ContextVar("dedupe-execution", default=None)
 """The execution that is under way in place."""
+OUTSIDE: ContextVar[frozenset[str]] = ContextVar("dedupe-outside", default=frozenset())
+"""The idempotency keys of the executions within which the activity's job was started."""
 
 
 def current_execution() -> Execution | None:

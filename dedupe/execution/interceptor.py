@@ -23,7 +23,7 @@ from temporalio.worker import (
 )
 
 from dedupe.execution.attempt import Attempt
-from dedupe.execution.current import CURRENT, Execution
+from dedupe.execution.current import CURRENT, OUTSIDE, Execution
 from dedupe.execution.shield import shielded
 from dedupe.execution.sticky import unstick
 from dedupe.execution.twins import InProcess, Twin
@@ -39,6 +39,7 @@ from dedupe.model.messages import (
     Start,
     carry,
     decode,
+    decode_within,
     earliest,
 )
 from dedupe.record.handle import KeyHandle
@@ -84,12 +85,14 @@ class _Inbound(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         if self._info.activity_type in {PEEK, CLAIM, RECORD}:
             return await input.fn(*input.args)
+        within = decode_within(input.headers)
+        OUTSIDE.set(within)
         if not self._is_twin:
             return await self.next.execute_activity(input)
         if self._info.attempt > 1:
             await unstick(self._worker.client, self._info)
         order = await self._order(input)
-        attempt = self._attempt(order)
+        attempt = self._attempt(order, within)
 
         async def effect(start: Start) -> Payload:
             return await self._effect(input, start, attempt.key)
@@ -119,11 +122,13 @@ class _Inbound(ActivityInboundInterceptor):
             payload = value.payload
         return decode(Order, payload)
 
-    def _attempt(self, order: Order) -> Attempt:
+    def _attempt(self, order: Order, within: frozenset[str]) -> Attempt:
         info = self._info
         return Attempt(
             key=KeyHandle(client=self._worker.client, key_id=order.key_id),
-            question=order.question(info.activity_type.removeprefix(TWIN), called_at=info.scheduled_time),
+            question=order.question(
+                info.activity_type.removeprefix(TWIN), called_at=info.scheduled_time, within=within
+            ),
             ttl=order.ttl,
             waited_for=order.waited_for,
             owner=Owner(

@@ -8,9 +8,10 @@ replay.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, assert_never
+from typing import Any, NoReturn, assert_never
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
@@ -18,8 +19,10 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.converter import FailureConverter
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 from temporalio.worker import (
+    ContinueAsNewInput,
     Interceptor,
     StartActivityInput,
+    StartChildWorkflowInput,
     StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
@@ -39,6 +42,7 @@ from dedupe.model.messages import (
     RECORD,
     TOO_LARGE,
     TWIN,
+    WITHIN,
     Claim,
     Execute,
     NotHeld,
@@ -119,12 +123,23 @@ class _Outbound(WorkflowOutboundInterceptor):
         self._activities = 0
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
+        input.headers = _passed_on(input.headers)
         deduplication = CALL.get()
         if deduplication is None or input.activity != deduplication.activity:
             return self.next.start_activity(input)
         handle = workflow.ActivityHandle(self._carry_out(prepare(deduplication, input)))
         silence(handle)
         return handle
+
+    async def start_child_workflow(
+        self, input: StartChildWorkflowInput
+    ) -> workflow.ChildWorkflowHandle[Any, Any]:
+        input.headers = _passed_on(input.headers)
+        return await self.next.start_child_workflow(input)
+
+    def continue_as_new(self, input: ContinueAsNewInput) -> NoReturn:
+        input.headers = _passed_on(input.headers)
+        self.next.continue_as_new(input)
 
     async def _carry_out(self, call: Call) -> Any:
         """Go from one activity to the next until there is an answer."""
@@ -293,6 +308,12 @@ class _Outbound(WorkflowOutboundInterceptor):
         if whole is None or first:
             return whole
         return max(whole - (workflow.now() - call.question.called_at), _OVER)
+
+
+def _passed_on(headers: Mapping[str, Payload]) -> Mapping[str, Payload]:
+    """Return the headers of what this job starts: it is within the same executions."""
+    within = workflow.info().headers.get(WITHIN)
+    return headers if within is None else {**headers, WITHIN: within}
 
 
 def _referral(call: Call, payload: Payload) -> Execute | Wait | Refused | NotHeld:

@@ -19,7 +19,7 @@ from dedupe.errors import InvalidCallError
 from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
 from dedupe.model.fingerprint import fingerprint, with_sets_marked
-from dedupe.model.messages import Plan, Question, cut, is_bound, pack
+from dedupe.model.messages import Plan, Question, cut, decode_within, is_bound, pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,7 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
             skip_failure=deduplication.skip_failure,
             fingerprint=_fingerprint(input.args, payloads) if deduplication.on_mismatch == "raise" else None,
             called_at=workflow.now(),
+            within=decode_within(workflow.info().headers),
         ),
         input=input,
         payloads=payloads,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from dedupe.errors import DeduplicationConflictError
+from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidCallError
 from dedupe.model.messages import Question
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Record, Settled
@@ -32,9 +32,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Refuse:
-    """The key stands for something else."""
+    """The key stands for something else, or the call for a circle."""
 
-    error: DeduplicationConflictError
+    error: DedupeError
 
 
 Decision = Begin | Share | Answer | Refuse
@@ -58,7 +58,7 @@ def decide(
         case Absent():
             return Begin(record)
         case Executing(execution=execution):
-            return _conflict(question, execution) or Share(execution)
+            return _conflict(question, execution) or _circle(question, execution) or Share(execution)
         case Settled(execution=execution, outcome=outcome, settled_at=settled_at):
             if isinstance(outcome, Abandoned):
                 return _conflict(question, execution) or Begin(record)
@@ -78,6 +78,17 @@ def decide(
                     assert_never(never)
         case _ as never:
             assert_never(never)
+
+
+def _circle(question: Question, execution: Execution) -> Refuse | None:
+    """Refuse a call that would wait for an execution which may be waiting for the call's job."""
+    if execution.start.idempotency_key not in question.within:
+        return None
+    reason = (
+        "its job was started by the execution of this very key, and each would wait for the other; "
+        "let the activity return what the job needs, or give the job another key"
+    )
+    return Refuse(InvalidCallError(activity=question.activity, key=question.key, reason=reason))
 
 
 def _conflict(question: Question, execution: Execution, *, arguments_matter: bool = True) -> Refuse | None:

@@ -56,10 +56,10 @@ def _parts(value: Any) -> Sequence[Any]:
 def _fields(value: Any) -> Mapping[Any, Any] | None:
     """Return the fields of a mapping, a dataclass or a pydantic model; None where it is none of these."""
     if isinstance(value, Mapping):
-        return cast("Mapping[Any, Any]", value)
+        return value  # pyright: ignore[reportUnknownVariableType]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    if hasattr(type(value), "__pydantic_fields__"):  # a workflow's sandbox may have a class of its own
+    if hasattr(cast("object", value), "__pydantic_fields__"):  # a sandbox may have a BaseModel of its own
         return dict(cast("BaseModel", value))
     return None
 

@@ -36,6 +36,9 @@ OUTCOME = "outcome"
 MARK = "dedupe"
 """Key in a payload's metadata that tells what is ours from anything else; and the header of a twin."""
 
+WITHIN = "dedupe-within"
+"""Header of a job, and of its activities: the idempotency keys of the executions that have started it."""
+
 WAITING = "dedupe.waiting"
 """Type of the benign error with which the attempt of a claim ends that has to come back."""
 
@@ -72,6 +75,8 @@ class Question(Message):
     """Of the call's arguments, where others under the same key are an error."""
     called_at: AwareDatetime
     """The job's own time when it made the call: the clock by which a record expires for it."""
+    within: frozenset[str] = frozenset()
+    """The idempotency keys of the executions that have started the call's job: see `WITHIN`."""
 
 
 class Plan(Message):
@@ -121,7 +126,9 @@ class Order(Message):
             waited_for=execute.waited_for,
         )
 
-    def question(self, activity: str, *, called_at: datetime) -> Question:
+    def question(
+        self, activity: str, *, called_at: datetime, within: frozenset[str] = frozenset()
+    ) -> Question:
         """Return what the call wants to know of its key."""
         return Question(
             key_id=self.key_id,
@@ -130,6 +137,7 @@ class Order(Message):
             skip_failure=self.skip_failure,
             fingerprint=self.fingerprint,
             called_at=called_at,
+            within=within,
         )
 
 
@@ -280,6 +288,23 @@ def decode(model: type[MessageT], payload: Payload) -> MessageT:
         ValueError: The payload holds no such message.
     """
     return model.model_validate_json(payload.data)
+
+
+_WITHIN = TypeAdapter(frozenset[str])
+
+
+def encode_within(within: frozenset[str]) -> Payload:
+    """Return a header that `decode_within` reads."""
+    return Payload(metadata={"encoding": b"json/plain"}, data=_WITHIN.dump_json(within))
+
+
+def decode_within(headers: Mapping[str, Payload]) -> frozenset[str]:
+    """Return the executions that a job was started within, as headers say."""
+    header = headers.get(WITHIN)
+    try:
+        return frozenset() if header is None else _WITHIN.validate_json(header.data)
+    except ValueError:  # somebody else's
+        return frozenset()
 
 
 def encode_referral(referral: Referral) -> Payload:
