@@ -33,8 +33,11 @@ from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
 from dedupe.operate.keys import DedupeKeys, KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
+from dedupe.telemetry.answers import AnsweredCall, CallAnswer
 
 __all__ = [
+    "AnsweredCall",
+    "CallAnswer",
     "DedupeError",
     "DedupeKeys",
     "DedupePlugin",

@@ -29,6 +29,7 @@ from dedupe.key.workflow import DelegatedKey, InPlaceKey
 from dedupe.model.keys import Keyspace
 from dedupe.record.timeskipping import is_time_skipping
 from dedupe.sdk import put_outermost
+from dedupe.telemetry.answers import OnAnswer
 
 DEFAULT_TASK_QUEUE = "dedupe"
 DEFAULT_WAIT_SLICE = timedelta(minutes=1)
@@ -57,6 +58,7 @@ class DedupePlugin(SimplePlugin):
         key_secret: bytes | str | None = None,
         wait_slice: timedelta = DEFAULT_WAIT_SLICE,
         max_cached_keys: int = DEFAULT_CACHED_KEYS,
+        on_answer: OnAnswer | None = None,
     ) -> None:
         """Configure deduplication.
 
@@ -73,6 +75,8 @@ class DedupePlugin(SimplePlugin):
                 workflow ids are not covered by payload codecs. Another secret makes other keys.
             wait_slice: The longest a call waits in one attempt of its claim, before another worker may go on.
             max_cached_keys: How many workflows of keys each process keeps in memory.
+            on_answer: Called once for each call that was answered, as for an audit of one's own: in the job's
+                workflow task, so it must return at once. What it raises is logged.
 
         Raises:
             InvalidKeyspaceError: Organization, project or secret is empty.
@@ -95,6 +99,7 @@ class DedupePlugin(SimplePlugin):
         self._in_place = in_place
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
+        self._on_answer = on_answer
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
         """Have the client tell the jobs it starts within which executions it does."""
@@ -224,6 +229,7 @@ class DedupePlugin(SimplePlugin):
                 failure_converter=converter.failure_converter,
                 in_place=self._in_place and claim_task_queue is None,
                 claim_task_queue=claim_task_queue,
+                on_answer=self._on_answer,
             )
         )
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -27,8 +27,8 @@ from dedupe.key.begin import Beginning, UnderWay, begin, is_under_way
 from dedupe.key.owner import MARGIN, Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
 from dedupe.model.decision import Begin, Refuse, Share, decide
 from dedupe.model.messages import WAITING, Claim, Execute, Owner, Wait, earliest, encode_referral
-from dedupe.model.outcome import Abandoned, Answer
-from dedupe.model.record import Closed, Execution, Record, Run, record_of
+from dedupe.model.outcome import Abandoned, Answer, How
+from dedupe.model.record import Closed, Execution, Record, Run, Settled, record_of
 from dedupe.record.handle import KeyHandle
 
 _ROUNDS = 10
@@ -118,6 +118,11 @@ class _Attempt:
         return self.info.current_attempt_scheduled_time + self._elapsed
 
     @property
+    def _call(self) -> str:
+        """What names this call, and no other."""
+        return f"{self.info.workflow_id} {self.info.workflow_run_id} {self.info.activity_id}"
+
+    @property
     def _elapsed(self) -> timedelta:
         return timedelta(seconds=time.monotonic() - self._began)
 
@@ -130,7 +135,8 @@ class _Attempt:
             )
             match decision:
                 case Answer():
-                    return decision.encode()
+                    mine = isinstance(record, Settled) and record.execution.start.call == self._call
+                    return (replace(decision, how=How.EXECUTED) if mine else decision).encode()
                 case Refuse(error):
                     raise error
                 case Share(execution):
@@ -177,7 +183,7 @@ class _Attempt:
         info = self.info
         beginning = Beginning(
             question=self.claim.question,
-            call=f"{info.workflow_id} {info.workflow_run_id} {info.activity_id}",
+            call=self._call,
             caller=info.workflow_id or "",
             task_queue=self.claims.task_queue,
             ttl=self.claim.ttl,

@@ -24,6 +24,7 @@ from temporalio.types import (
 from dedupe.errors import InvalidCallError, PluginMissingError
 from dedupe.model.keys import Scope, ScopedKey
 from dedupe.model.outcome import FailedResult
+from dedupe.sdk import is_scheduled, name_of
 
 SCOPED = "dedupe.scoped"
 """Extern function that gives a key its scope: `Keyspace.scoped`. The interceptor brings it."""
@@ -264,7 +265,7 @@ def start_activity(
     Raises:
         DedupeError: The call cannot be carried out; nothing was executed.
     """
-    name = _name_of(activity)
+    name = name_of(activity)
     lent = cast("Mapping[str, Callable[..., ScopedKey]]", workflow.extern_functions())
     if SCOPED not in lent:
         raise PluginMissingError(activity=name)
@@ -290,24 +291,11 @@ def start_activity(
         raise InvalidCallError(activity=name, key=call.scoped.key, reason=str(error)) from error
     finally:
         CALL.reset(token)
-    if _is_scheduled(handle):
+    if is_scheduled(handle):
         handle.cancel()  # before the command has left
         reason = "an interceptor of this worker started another activity instead, or does not use its `next`"
         raise InvalidCallError(activity=name, key=call.scoped.key, reason=reason)
     return handle
-
-
-def _name_of(activity: Any) -> str:
-    """Return the name that an activity is registered by."""
-    if isinstance(activity, str):
-        return activity
-    definition = getattr(activity, "__temporal_activity_definition", None)
-    return str(getattr(definition, "name", None) or getattr(activity, "__name__", activity))
-
-
-def _is_scheduled(handle: workflow.ActivityHandle[Any]) -> bool:
-    """Return whether it is the SDK's own handle: of an activity that is run as it is, unprotected."""
-    return type(handle).__module__.startswith("temporalio.worker")
 
 
 def _awaited(

@@ -8,6 +8,7 @@ replay.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -59,14 +60,17 @@ from dedupe.model.outcome import (
     Failed,
     FailedAnswer,
     FailedResult,
+    How,
     Outcome,
     Succeeded,
+    SucceededAnswer,
     decode_answer,
     encode_outcome,
     is_recorded,
     unmarked,
 )
 from dedupe.sdk import innermost, silence
+from dedupe.telemetry.answers import Answers, CallAnswer, OnAnswer, answer_of
 
 _CLAIM_HEARTBEAT = timedelta(seconds=3)
 _RECORD_TIMEOUT = timedelta(seconds=20)
@@ -91,6 +95,8 @@ class CallSettings:
     in_place: bool = True
     claim_task_queue: str | None = None
     """Where claims run; None: on the job's own task queue."""
+    on_answer: OnAnswer | None = None
+    """The user's hook."""
 
 
 class DedupeInterceptor(Interceptor):
@@ -120,6 +126,7 @@ class _Outbound(WorkflowOutboundInterceptor):
         self._settings = settings
         self._peeking = Peeking(next.start_local_activity, in_place=settings.in_place)
         self._ration = Ration()
+        self._answers = Answers(settings.on_answer)
         self._activities = 0
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
@@ -127,7 +134,7 @@ class _Outbound(WorkflowOutboundInterceptor):
         deduplication = CALL.get()
         if deduplication is None or input.activity != deduplication.activity:
             return self.next.start_activity(input)
-        handle = workflow.ActivityHandle(self._carry_out(prepare(deduplication, input)))
+        handle = workflow.ActivityHandle(self._reported(prepare(deduplication, input)))
         silence(handle)
         return handle
 
@@ -141,27 +148,49 @@ class _Outbound(WorkflowOutboundInterceptor):
         input.headers = _passed_on(input.headers)
         self.next.continue_as_new(input)
 
-    async def _carry_out(self, call: Call) -> Any:
-        """Go from one activity to the next until there is an answer."""
+    async def _reported(self, call: Call) -> Any:
+        """Carry out the call, and report how it was answered."""
+        report = functools.partial(
+            self._answers.report,
+            key=call.question.key,
+            key_workflow_id=call.question.key_id,
+            activity=call.question.activity,
+            called_at=call.question.called_at,
+        )
+        try:
+            answer, end = await self._carry_out(call)
+        except Exception as error:
+            report(answer_of(error), end=error)
+            raise
+        report(answer, end=end)
+        return end
+
+    async def _carry_out(self, call: Call) -> tuple[CallAnswer, Any]:
+        """Go from one activity to the next until there is an answer. Return how it was, and what it is."""
         payload = await self._peeking.peek(call)
+        in_place = False
         while True:
             if (answer := decode_answer(payload)) is not None:
-                self._peeking.learn(call, answer)
+                executed = isinstance(answer, SucceededAnswer) and answer.how is How.EXECUTED
+                self._peeking.learn(call, executed=in_place and executed)
                 if isinstance(answer, FailedAnswer):
-                    return open_failure(call, answer, converter=self._settings.failure_converter)
-                return open_result(call, answer.result)
+                    failed = open_failure(call, answer, converter=self._settings.failure_converter)
+                    return CallAnswer.FAILED, failed
+                return CallAnswer(answer.how.value), open_result(call, answer.result)
             match referral := _referral(call, payload):
                 case Execute():
+                    in_place = True
                     result = await self._execute(call, referral)
                     if isinstance(result, FailedResult):
-                        return result
+                        return CallAnswer.FAILED, result
                     payload = result
                 case Wait():
-                    self._peeking.learn(call, None)
+                    in_place = False
+                    self._peeking.learn(call, executed=False)
                     try:
                         payload = await self._claim(call, referral)
                     except ActivityError as error:
-                        return open_unanswered(call, error)
+                        return CallAnswer.FAILED, open_unanswered(call, error)
                 case Refused():
                     raise _restored(referral)
                 case NotHeld():

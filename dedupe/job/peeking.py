@@ -18,7 +18,6 @@ from temporalio.worker import StartLocalActivityInput
 
 from dedupe.job.request import Call
 from dedupe.model.messages import PEEK, Execute, Peek, Peeked, Wait, encode, encode_referral, unpack
-from dedupe.model.outcome import FailedAnswer, How, SucceededAnswer
 
 _TIMEOUT = timedelta(seconds=2)
 _MOST_TOGETHER = 50
@@ -77,10 +76,9 @@ class Peeking:
         self._asked.append(_Asked(Peeked(question=call.question, here=here), future))
         return await future
 
-    def learn(self, call: Call, answer: SucceededAnswer | FailedAnswer | None) -> None:
-        """Take notice of how a call was answered, for the next ones of its activity; None: it has to wait."""
-        executed = isinstance(answer, SucceededAnswer) and answer.how is How.EXECUTED
-        if executed and self._in_place and call.is_here:
+    def learn(self, call: Call, *, executed: bool) -> None:
+        """Take notice of whether a call has executed, in place, for the next ones of its activity."""
+        if executed:
             self._new.add(call.question.activity)
         else:
             self._new.discard(call.question.activity)

@@ -42,6 +42,7 @@ class Beginning:
             fingerprint=self.question.fingerprint,
             ttl=self.ttl,
             caller=self.caller,
+            call=self.call if self.owner is None else "",
             owner=self.owner,
             plan=self.plan,
             closes_when_settled=self.closes_when_settled,

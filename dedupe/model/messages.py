@@ -257,6 +257,8 @@ class Start(Message):
     ttl: timedelta | None = None
     caller: str = ""
     """Workflow id of the job whose call is executed."""
+    call: str = ""
+    """What names that call, where its execution is delegated."""
     owner: Owner | None = None
     """Who executes in place; None: the key's own workflow does, by `plan`."""
     plan: Plan | None = None
