@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
-from typing import cast
+from typing import Literal, cast
 
 from temporalio.client import Client, ClientConfig
 from temporalio.converter import DataConverter
@@ -58,6 +58,7 @@ class DedupePlugin(SimplePlugin):
         key_secret: bytes | str | None = None,
         wait_slice: timedelta = DEFAULT_WAIT_SLICE,
         max_cached_keys: int = DEFAULT_CACHED_KEYS,
+        on_mismatch: Literal["reuse", "raise"] = "reuse",
         on_answer: OnAnswer | None = None,
     ) -> None:
         """Configure deduplication.
@@ -75,6 +76,8 @@ class DedupePlugin(SimplePlugin):
                 workflow ids are not covered by payload codecs. Another secret makes other keys.
             wait_slice: The longest a call waits in one attempt of its claim, before another worker may go on.
             max_cached_keys: How many workflows of keys each process keeps in memory.
+            on_mismatch: What calls mean that do not say: see `CallOptions`. "raise" finds keys that are too
+                short, in tests for example.
             on_answer: Called once for each call that was answered, as for an audit of one's own: in the job's
                 workflow task, so it must return at once. What it raises is logged.
 
@@ -87,6 +90,8 @@ class DedupePlugin(SimplePlugin):
             raise ValueError(f"wait_slice is {wait_slice}, give a positive one below 100 years")
         if max_cached_keys < 0:
             raise ValueError(f"max_cached_keys is {max_cached_keys}, give 0 or more")
+        if on_mismatch not in {"reuse", "raise"}:
+            raise ValueError(f'on_mismatch is {on_mismatch!r}, give "reuse" or "raise"')
         if not is_name(task_queue):
             raise ValueError(f"task_queue is {task_queue!r:.80}, give a name that the service takes")
         self.keyspace = Keyspace(
@@ -99,6 +104,7 @@ class DedupePlugin(SimplePlugin):
         self._in_place = in_place
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
+        self._on_mismatch = on_mismatch
         self._on_answer = on_answer
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
@@ -150,7 +156,7 @@ class DedupePlugin(SimplePlugin):
             ),
             ExecutionInterceptor(client, task_queue=self.task_queue, grace=grace),
         ]
-        config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
+        config["workflow_runner"] = passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
@@ -162,7 +168,7 @@ class DedupePlugin(SimplePlugin):
             self._interceptor(converter, claim_task_queue=None),
             CallerHeadersInterceptor(),
         ]
-        config["workflow_runner"] = _passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
+        config["workflow_runner"] = passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
@@ -229,6 +235,7 @@ class DedupePlugin(SimplePlugin):
                 failure_converter=converter.failure_converter,
                 in_place=self._in_place and claim_task_queue is None,
                 claim_task_queue=claim_task_queue,
+                on_mismatch=self._on_mismatch,
                 on_answer=self._on_answer,
             )
         )
@@ -271,7 +278,7 @@ async def _begin_and_end(worker: Worker, next: Callable[[Worker], Awaitable[None
     await asyncio.gather(worker.shutdown(), next(worker), return_exceptions=True)
 
 
-def _passing_through(runner: WorkflowRunner) -> WorkflowRunner:
+def passing_through(runner: WorkflowRunner) -> WorkflowRunner:
     """Let workflows use this package as it is: its classes are compared across the sandbox's border."""
     if not isinstance(runner, SandboxedWorkflowRunner):
         return runner

@@ -46,7 +46,8 @@ class Deduplication:
     scoped: ScopedKey
     skip_failure: bool
     ttl: timedelta | None
-    on_mismatch: str
+    on_mismatch: str | None
+    """None: as the plugin has it."""
 
 
 CALL: ContextVar[Deduplication | None] = ContextVar("dedupe-call", default=None)
@@ -63,8 +64,8 @@ class CallOptions(workflow.ActivityConfig, total=False):
     deduplication_ttl: timedelta | None
     """How long the outcome is kept, from settlement; None, the default: for ever."""
     on_mismatch: Literal["reuse", "raise"]
-    """What other arguments under the same key mean: "reuse" (the default): nothing, the key is the identity;
-    "raise": a `DeduplicationConflictError`."""
+    """What other arguments under the same key mean: "reuse" (the default, unless the plugin says otherwise):
+    nothing, the key is the identity; "raise": a `DeduplicationConflictError`."""
 
 
 _NO_ARGUMENT: Any = object()
@@ -278,7 +279,7 @@ def start_activity(
         scoped=lent[SCOPED](key, scope=scope, job=workflow.info().workflow_type),
         skip_failure=skip_failure,
         ttl=plain.pop("deduplication_ttl", None),
-        on_mismatch=plain.pop("on_mismatch", "reuse"),
+        on_mismatch=plain.pop("on_mismatch", None),
     )
     if arg is not _NO_ARGUMENT:
         plain["arg"] = arg

@@ -92,6 +92,8 @@ class CallSettings:
     wait_slice: timedelta
     """The longest an attempt of a claim takes."""
     failure_converter: FailureConverter
+    on_mismatch: str = "reuse"
+    """What other arguments mean, where a call does not say."""
     in_place: bool = True
     claim_task_queue: str | None = None
     """Where claims run; None: on the job's own task queue."""
@@ -134,7 +136,9 @@ class _Outbound(WorkflowOutboundInterceptor):
         deduplication = CALL.get()
         if deduplication is None or input.activity != deduplication.activity:
             return self.next.start_activity(input)
-        handle = workflow.ActivityHandle(self._reported(prepare(deduplication, input)))
+        handle = workflow.ActivityHandle(
+            self._reported(prepare(deduplication, input, on_mismatch=self._settings.on_mismatch))
+        )
         silence(handle)
         return handle
 

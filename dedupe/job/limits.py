@@ -47,7 +47,7 @@ def reason_against(call: Deduplication, input: StartActivityInput) -> str | None
         )
     if not isinstance(call.skip_failure, bool):
         return f"skip_failure is {call.skip_failure!r}, give True or False"
-    if call.on_mismatch not in {"reuse", "raise"}:
+    if call.on_mismatch not in {None, "reuse", "raise"}:
         return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
     if input.cancellation_type is ActivityCancellationType.WAIT_CANCELLATION_COMPLETED:
         return (

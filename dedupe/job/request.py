@@ -71,12 +71,13 @@ class Call:
         )
 
 
-def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
+def prepare(deduplication: Deduplication, input: StartActivityInput, *, on_mismatch: str) -> Call:
     """Return the call that an activity input and its deduplication make.
 
     Args:
         deduplication: What the job said of the call, beyond a plain one.
         input: The call, as the SDK has it.
+        on_mismatch: What other arguments mean, where the job does not say.
 
     Raises:
         InvalidCallError: It cannot be carried out.
@@ -100,7 +101,9 @@ def prepare(deduplication: Deduplication, input: StartActivityInput) -> Call:
             key=key,
             activity=input.activity,
             skip_failure=deduplication.skip_failure,
-            fingerprint=_fingerprint(input.args, payloads) if deduplication.on_mismatch == "raise" else None,
+            fingerprint=_fingerprint(input.args, payloads)
+            if (deduplication.on_mismatch or on_mismatch) == "raise"
+            else None,
             called_at=workflow.now(),
             within=decode_within(workflow.info().headers),
         ),

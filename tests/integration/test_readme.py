@@ -8,14 +8,35 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from temporalio.client import Client, WorkflowHandle
 
 from tests.integration.processes import ROOT
+from tests.support.histories import scheduled
+from tests.support.waiting import until
 
 BLOCK = re.compile(r"^```python\n# (?P<name>\w+\.py)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+TESTS = ("test_welcome.py", "test_welcome_time.py")
+PLAIN_JOB = """
+from datetime import timedelta
+
+from temporalio import workflow
+
+
+@workflow.defn
+class WelcomeJob:
+    @workflow.run
+    async def run(self, user_id: int) -> str:
+        return await workflow.execute_activity(
+            "send_welcome", user_id, result_type=str, start_to_close_timeout=timedelta(seconds=30)
+        )
+"""
+"""The job before the migration."""
 START = "import runpy, time; runpy.run_path('start.py', run_name='__main__'); time.sleep(0.5)"
 """Runs `start.py`. A script that ends at once after its last answer now and then crashes inside the SDK as
 the interpreter ends, with and without this package."""
@@ -76,6 +97,7 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
         "serve_keys.py",
         "start.py",
         "test_welcome.py",
+        "test_welcome_time.py",
         "welcome.py",
     ]
     assert PAGES.count("```python") == len(list(examples.iterdir()))
@@ -108,22 +130,64 @@ async def test_keys_can_be_served_apart(examples: Path, running_server: str) -> 
     assert "['message for user 42', 'message for user 42']" in printed
 
 
-async def test_the_example_test_passes(examples: Path) -> None:
-    """The README's own test passes in the time-skipping environment."""
-    printed = await output_of("-m", "pytest", "-q", "test_welcome.py", folder=examples)
-    assert "1 passed" in printed
+async def test_the_example_tests_pass(examples: Path) -> None:
+    """The tests of the README and of the page on testing pass, over and over."""
+    for _ in range(3):
+        printed = await output_of("-m", "pytest", "-q", *TESTS, folder=examples)
+        assert "3 passed" in printed
 
 
-async def test_the_patched_job_takes_over_the_running_ones(examples: Path) -> None:
-    """The patched job of the README does what the first did, under its name; in the README's own test."""
-    test = examples / "test_welcome.py"
-    test.write_text(
-        test.read_text().replace(
+async def test_the_example_tests_pass_for_the_patched_job(examples: Path) -> None:
+    """The patched job does what the first one does, under its name."""
+    for test in TESTS:
+        path = examples / test
+        path.write_text(
+            path.read_text().replace(
+                "from welcome import WelcomeJob, send_welcome",
+                "from patched import PatchedWelcomeJob as WelcomeJob\nfrom welcome import send_welcome",
+            )
+        )
+    printed = await output_of("-m", "pytest", "-q", *TESTS, folder=examples)
+    assert "3 passed" in printed
+
+
+async def test_a_job_in_flight_survives_the_migration(
+    examples: Path, running_server: str, real_client: Client
+) -> None:
+    """A job that made a plain call before the migration ends with that call; new ones have the key."""
+    queue = f"migration-{uuid4()}"
+    worker = (
+        (examples / "run_worker.py")
+        .read_text()
+        .replace('task_queue="jobs"', f'task_queue="{queue}"')
+        .replace('project="web"', f'project="{queue}"')
+    )
+    (examples / "before.py").write_text(PLAIN_JOB)
+    (examples / "before_worker.py").write_text(
+        worker.replace(', plugins=[DedupePlugin(organization="acme", project="' + queue + '")]', "")
+        .replace(
+            "from dedupe import DedupePlugin\nfrom welcome import WelcomeJob, send_welcome",
+            "from before import WelcomeJob",
+        )
+        .replace(", activities=[send_welcome]", "")
+    )
+    (examples / "after_worker.py").write_text(
+        worker.replace(
             "from welcome import WelcomeJob, send_welcome",
             "from patched import PatchedWelcomeJob as WelcomeJob\nfrom welcome import send_welcome",
         )
     )
-    printed = await output_of("-m", "pytest", "-q", "test_welcome.py", folder=examples)
-    assert "1 passed" in printed
-    code = "import patched; print(patched.PatchedWelcomeJob.__temporal_workflow_definition.name)"
-    assert await output_of("-c", code, folder=examples) == "WelcomeJob\n"
+    async with running("before_worker.py", folder=examples, address=running_server):
+        old = await real_client.start_workflow("WelcomeJob", 1, id=f"old-{queue}", task_queue=queue)
+        await until(lambda: scheduled_in(old))
+    async with running("after_worker.py", folder=examples, address=running_server):
+        assert await asyncio.wait_for(old.result(), 30) == "message for user 1"
+        new = await real_client.execute_workflow("WelcomeJob", 1, id=f"new-{queue}", task_queue=queue)
+        assert new == "message for user 1"
+    assert await scheduled_in(old) == ["send_welcome"]
+    assert await scheduled_in(real_client.get_workflow_handle(f"new-{queue}")) == ["dedupe:send_welcome"]
+
+
+async def scheduled_in(job: WorkflowHandle[Any, Any]) -> list[str]:
+    """Return the activities that a job has scheduled."""
+    return scheduled(await job.fetch_history())
