@@ -8,11 +8,10 @@ What keeps it from starting is one line on stderr.
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from temporalio.envconfig import ClientConnectConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
+import dedupe
 from activities.email import EmailActivities, EmailTransport, email_transport
 from activities.payments import PaymentActivities, PaymentTransport, payment_transport
 from activities.worker_settings import (
@@ -42,7 +42,6 @@ from workflows.onboarding import OnboardingJob
 
 _EXAMPLE = Path(__file__).parent / "examples" / "signups.jsonl"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_log = logging.getLogger("worker")
 
 _ADVICE_OTHERWISE = "Try again later, or look into the service's logs."
 _ADVICE = {
@@ -134,41 +133,9 @@ async def serve(settings: Settings) -> int:
     Raises:
         StartupError: It cannot start.
     """
-    config = connection()
-    worker = await create_worker(settings, config)
-    stopping = _stop_signal()
-    running = asyncio.create_task(worker.run())
-    namespace, address = worker.client.namespace, config.get("target_host")
-    _log.info("up: task queue %r, namespace %r at %s", settings.task_queue, namespace, address)
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait({running, told}, return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    patience = settings.graceful_shutdown_timeout + settings.stop_timeout
-    try:
-        async with asyncio.timeout(patience.total_seconds()):
-            await worker.shutdown()
-            await asyncio.shield(running)
-    except TimeoutError:
-        _log.error("not drained within %s: leaving what was begun to other workers", patience)
-        os._exit(1)
-    _log.info("drained: everything that was begun is done or handed back")
+    worker = await create_worker(settings, connection())
+    await dedupe.serve(worker, stop_timeout=settings.stop_timeout)
     return 0
-
-
-def _stop_signal() -> asyncio.Event:
-    """Return what SIGTERM or SIGINT sets. A second one ends the process at once."""
-    stopping = asyncio.Event()
-
-    def stop(signum: signal.Signals) -> None:
-        if stopping.is_set():
-            _log.warning("%s again: leaving at once", signum.name)
-            os._exit(128 + signum)
-        _log.info("%s: draining; once more to leave at once", signum.name)
-        stopping.set()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop, signum)
-    return stopping
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -204,14 +171,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _to_the_end(running: Awaitable[int]) -> int:
-    try:
-        return await running
-    finally:
-        # The SDK's threads let go of a call a moment after it is answered; a process gone by then crashes.
-        await asyncio.sleep(0.1)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = _parser().parse_args(argv)
@@ -226,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings = load_settings()
             logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
             running = serve(settings)
-        return asyncio.run(_to_the_end(running))
+        return dedupe.run(running)
     except StartupError as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 1

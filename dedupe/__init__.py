@@ -11,9 +11,10 @@ The way of one call, as a list of files to read:
 - `claims.settle`: record an end that only the job knows.
 
 All of them agree on what is in `model`: keys, messages, outcomes, what a key is, which call gets what.
-`record` is the door to the service; `key` begins executions, and serves the task queue of the keys; `operate`
-is for operators. `plugin` wires, `sdk` holds what is relied on inside the SDK, `errors` is everything that
-can be wrong.
+`record` is the door to the service; `key` begins executions, and serves the task queue of the keys.
+`telemetry` reports what comes of calls, `operate` is for operators, `testing` for users' own tests. `plugin`
+wires, `process` runs workers, `sdk` holds what is relied on inside the SDK, `errors` is everything that can
+be wrong.
 """
 
 from dedupe.errors import (
@@ -33,6 +34,7 @@ from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
 from dedupe.operate.keys import DedupeKeys, KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
+from dedupe.process import run, serve
 from dedupe.telemetry.answers import AnsweredCall, CallAnswer
 
 __all__ = [
@@ -56,5 +58,7 @@ __all__ = [
     "UnreadableRecordError",
     "current_execution",
     "execute_activity",
+    "run",
+    "serve",
     "start_activity",
 ]

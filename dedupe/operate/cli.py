@@ -5,7 +5,6 @@ and API key variables, or a profile of the Temporal configuration file.
 """
 
 import argparse
-import asyncio
 import dataclasses
 import json
 import os
@@ -20,6 +19,7 @@ from temporalio.service import RPCError
 from dedupe.errors import DedupeError
 from dedupe.model.keys import Scope
 from dedupe.operate.keys import DedupeKeys, KeyRecord
+from dedupe.process import run
 
 SECRET_VARIABLE = "DEDUPE_KEY_SECRET"  # noqa: S105 - the name of the variable
 """Environment variable with the project's key secret, if it hides its keys."""
@@ -39,7 +39,7 @@ def main() -> int:
     """
     arguments = _parser().parse_args()
     try:
-        return asyncio.run(_to_the_end(arguments))
+        return run(_run(arguments))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
         return _NOBODY_READS
@@ -49,14 +49,6 @@ def main() -> int:
     except (DedupeError, RPCError, RuntimeError, ValueError, OSError) as error:
         print(f"dedupe: {getattr(error, 'message', error)}", file=sys.stderr)
         return 2
-
-
-async def _to_the_end(arguments: argparse.Namespace) -> int:
-    try:
-        return await _run(arguments)
-    finally:
-        # The SDK's threads let go of a call a moment after it is answered; a process gone by then crashes.
-        await asyncio.sleep(0.1)
 
 
 async def _run(arguments: argparse.Namespace) -> int:

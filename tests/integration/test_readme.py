@@ -37,9 +37,6 @@ class WelcomeJob:
         )
 """
 """The job before the migration."""
-START = "import runpy, time; runpy.run_path('start.py', run_name='__main__'); time.sleep(0.5)"
-"""Runs `start.py`. A script that ends at once after its last answer now and then crashes inside the SDK as
-the interpreter ends, with and without this package."""
 PAGES = "\n".join(page.read_text() for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))])
 
 
@@ -106,7 +103,7 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
 async def test_two_jobs_share_one_execution(examples: Path, running_server: str) -> None:
     """The worker and the starter of the README print two equal results and one record."""
     async with running("run_worker.py", folder=examples, address=running_server):
-        printed = await output_of("-c", START, folder=examples, address=running_server)
+        printed = await output_of("start.py", folder=examples, address=running_server)
     assert "['message for user 42', 'message for user 42']" in printed
     assert "state=<KeyState.SUCCEEDED" in printed
     assert "generation=1" in printed
@@ -126,7 +123,7 @@ async def test_keys_can_be_served_apart(examples: Path, running_server: str) -> 
         running("run_worker.py", folder=examples, address=running_server),
         running("serve_keys.py", folder=examples, address=running_server),
     ):
-        printed = await output_of("-c", START, folder=examples, address=running_server)
+        printed = await output_of("start.py", folder=examples, address=running_server)
     assert "['message for user 42', 'message for user 42']" in printed
 
 

@@ -218,7 +218,7 @@ async def test_a_worker_that_cannot_drain_leaves(
 
     told = asyncio.Event()
     told.set()
-    monkeypatch.setattr(worker_command, "_stop_signal", lambda: told)
+    monkeypatch.setattr("dedupe.process._stop_signal", lambda: told)
     monkeypatch.setattr(Worker, "shutdown", hang)
     monkeypatch.setattr(os, "_exit", leave)
     for name, value in {**settings, "TEMPORAL_ADDRESS": running_server}.items():
