@@ -8,6 +8,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import ActivityTaskScheduledEventAttributes, HistoryEvent
 from temporalio.client import WorkflowHistory
 from temporalio.common import Priority, RetryPolicy
+from temporalio.exceptions import ActivityError
 
 import dedupe
 from tests.support.ground import Ground, Grounds
@@ -87,3 +88,42 @@ async def test_every_option_reaches_a_delegated_execution(real_grounds: Grounds)
     del executed.retry_policy.non_retryable_error_types[1:]
     assert executed == expected
     assert ours.user_metadata.summary == plain.user_metadata.summary
+
+
+@workflow.defn
+class Elsewhere:
+    """Calls an activity on a task queue that nobody polls."""
+
+    @workflow.run
+    async def run(self, queue: str, schedule_to_start: float | None, whole: float) -> str:
+        """Call it, and say how the call timed out."""
+        try:
+            await dedupe.execute_activity(
+                "effect",
+                "argument",
+                deduplication_key="key",
+                task_queue=queue,
+                schedule_to_start_timeout=None
+                if schedule_to_start is None
+                else timedelta(seconds=schedule_to_start),
+                schedule_to_close_timeout=timedelta(seconds=whole),
+            )
+        except ActivityError as error:
+            timeout = getattr(error.cause, "type", None)
+            return getattr(timeout, "name", repr(error.cause))
+        return "it was executed"
+
+
+async def test_the_schedule_to_start_timeout_is_that_of_the_call_that_executes(real: Ground) -> None:
+    """It fails the execution for all who wait; that of a call that joins says nothing about the execution."""
+    async with real.worker(workflows=[Elsewhere]):
+        job = await real.start(Elsewhere.run, args=["nobody", None, 60.0])
+        await real.claiming(1, job=job)
+        assert await real.run(Elsewhere.run, args=["nobody", 0.5, 2.0]) == "SCHEDULE_TO_CLOSE"
+        await job.terminate()
+    other = real.beside(project="other")
+    async with other.worker(workflows=[Elsewhere]):
+        job = await other.start(Elsewhere.run, args=["nobody", 3.0, 60.0])
+        await other.claiming(1, job=job)
+        joined = await other.start(Elsewhere.run, args=["nobody", None, 60.0])
+        assert [await job.result(), await joined.result()] == ["SCHEDULE_TO_START"] * 2
