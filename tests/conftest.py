@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from tests.support.ground import Ground, Grounds
-from tests.support.servers import dev_server, time_skipping_server
+from tests.support.servers import dev_server, time_skipping_server, virtual_time_server
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ async def skipping_client() -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Grounds]:
+async def making(client: Client, *, skips_time: bool) -> AsyncGenerator[Grounds]:
     """Lend grounds to a test; at its end, all that happened there must replay."""
     made: list[Ground] = []
 
@@ -55,7 +55,7 @@ async def _making(client: Client, *, skips_time: bool) -> AsyncGenerator[Grounds
 @pytest.fixture
 async def real_grounds(real_client: Client) -> AsyncIterator[Grounds]:
     """Make grounds with settings of one's own, on the real server."""
-    async with _making(real_client, skips_time=False) as make:
+    async with making(real_client, skips_time=False) as make:
         yield make
 
 
@@ -68,13 +68,22 @@ def real(real_grounds: Grounds) -> Ground:
 @pytest.fixture
 async def skipping(skipping_client: Client) -> AsyncIterator[Ground]:
     """A ground on the server that skips time."""
-    async with _making(skipping_client, skips_time=True) as make:
+    async with making(skipping_client, skips_time=True) as make:
         yield make()
 
 
-@pytest.fixture(params=["time-skipping", "dev-server"])
+@pytest.fixture(scope="session")
+async def virtual_client() -> AsyncIterator[Client]:
+    """A client of a real server on which each workflow it starts has a clock of its own, which skips time."""
+    async with virtual_time_server() as client:
+        yield client
+
+
+@pytest.fixture(params=["time-skipping", "virtual-time", "dev-server"])
 def server(request: pytest.FixtureRequest) -> tuple[Client, bool]:
-    """Each of the two servers, and whether it skips time."""
+    """Each of the servers, and whether it is the one whose single time skips."""
+    if request.param == "virtual-time":
+        return request.getfixturevalue("virtual_client"), False
     if request.param == "time-skipping":
         return request.getfixturevalue("skipping_client"), True
     return request.getfixturevalue("real_client"), False
@@ -84,7 +93,7 @@ def server(request: pytest.FixtureRequest) -> tuple[Client, bool]:
 async def grounds(server: tuple[Client, bool]) -> AsyncIterator[Grounds]:
     """Make grounds with settings of one's own, on each of the two servers."""
     client, skips_time = server
-    async with _making(client, skips_time=skips_time) as make:
+    async with making(client, skips_time=skips_time) as make:
         yield make
 
 

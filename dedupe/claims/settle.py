@@ -5,12 +5,14 @@ A local activity of the job records them, before the job goes on. Invariant: it 
 names the call, and of two outcomes the first counts.
 """
 
+from datetime import datetime
+
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from dedupe.model.messages import NotHeld, Owner, Settle, encode_referral
-from dedupe.model.outcome import Abandoned, Answer, How, Outcome, decode_outcome
+from dedupe.model.outcome import Abandoned, Answer, How, Outcome, decode_outcome, time_of_outcome
 from dedupe.model.record import Execution
 from dedupe.record.handle import KeyHandle
 
@@ -27,14 +29,14 @@ async def settle(client: Client, settle: Settle, outcome: Payload) -> Payload:
         workflow_id=info.workflow_id or "", run_id=info.workflow_run_id or "", activity_id=settle.activity_id
     )
     key = KeyHandle(client=client, key_id=settle.question.key_id)
-    return await _settle(key, owner, decode_outcome(outcome))
+    return await _settle(key, owner, decode_outcome(outcome), at=time_of_outcome(outcome))
 
 
-async def _settle(key: KeyHandle, owner: Owner, outcome: Outcome) -> Payload:
+async def _settle(key: KeyHandle, owner: Owner, outcome: Outcome, *, at: datetime | None) -> Payload:
     run = await key.run()
     if run is None or not _is_held_by(run.execution, owner):
         return encode_referral(NotHeld())
-    if run.end is None and await key.record(run.execution.run_id, outcome):
+    if run.end is None and await key.record(run.execution.run_id, outcome, at=at):
         run = await key.run(run.execution.run_id) or run
     if run.end is None or isinstance(run.end.outcome, Abandoned):
         return encode_referral(NotHeld())

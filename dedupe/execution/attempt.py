@@ -5,8 +5,9 @@ outcomes the first counts: an attempt that may not be the only one returns what 
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, assert_never
 
@@ -53,6 +54,8 @@ class Attempt:
     """Server time at which this attempt was started."""
     task_queue: str
     """Where the workflows of keys live."""
+    began: float = field(default_factory=time.monotonic)
+    """When this attempt was started, on this process's clock."""
 
     async def run(self, effect: Effect) -> Payload:
         """Execute, or return what keeps this attempt from it. The payload is marked as what it is.
@@ -143,7 +146,7 @@ class Attempt:
         """Record the result, and return what the job gets."""
         run_id = held.begun.run_id
         try:
-            was_open = await self.key.record(run_id, Succeeded(result))
+            was_open = await self.key.record(run_id, Succeeded(result), at=self._ended_at)
             if was_open and held.alone:
                 return self._executed(result)
             return await self._recorded(run_id, result, was_open=was_open)
@@ -192,6 +195,13 @@ class Attempt:
 
     def _wait(self, run_id: str | None = None) -> Wait:
         return Wait(asked_at=self.asked_at, run_id=run_id)
+
+    @property
+    def _ended_at(self) -> datetime | None:
+        """Now, by the job's clock, where it matters."""
+        if self.ttl is None:
+            return None
+        return self.started_at + timedelta(seconds=time.monotonic() - self.began)
 
     @property
     def _key(self) -> str:

@@ -67,6 +67,7 @@ from dedupe.model.outcome import (
     decode_answer,
     encode_outcome,
     is_recorded,
+    timed,
     unmarked,
 )
 from dedupe.sdk import innermost, silence
@@ -264,7 +265,8 @@ class _Outbound(WorkflowOutboundInterceptor):
                 activity=RECORD,
                 args=[
                     pack_with(
-                        Settle(question=call.question, activity_id=activity_id), encode_outcome(outcome)
+                        Settle(question=call.question, activity_id=activity_id),
+                        timed(encode_outcome(outcome), workflow.now() if call.ttl is not None else None),
                     )
                 ],
                 activity_id=None,

@@ -29,6 +29,7 @@ _ABANDONED = b"abandoned"
 _UNRECORDED = b"unrecorded"
 _RAISED = "_raised"
 """Name of what a `FailedResult` holds beside its fields: payload converters take the fields."""
+_AT = "dedupe-at"
 _FACTS = "dedupe-facts"
 """Key in the metadata of a long failure: all of its message but the failure."""
 _LARGEST_JSON = 1_500_000
@@ -88,6 +89,19 @@ def encode_outcome(outcome: Outcome) -> Payload:
             return _encode_failure(failure, FailureMessage(failure={}))
         case _ as never:
             assert_never(never)
+
+
+def timed(payload: Payload, at: datetime | None) -> Payload:
+    """Return a payload that records an outcome, with the time at which that was known to its call."""
+    if at is not None:
+        payload.metadata[_AT] = at.isoformat().encode()
+    return payload
+
+
+def time_of_outcome(payload: Payload) -> datetime | None:
+    """Return the time that `timed` has noted; None where it has not."""
+    at = payload.metadata.get(_AT)
+    return None if at is None else datetime.fromisoformat(at.decode())
 
 
 def decode_outcome(payload: Payload) -> Outcome:
@@ -250,6 +264,7 @@ def unmarked(payload: Payload) -> Payload:
     plain = Payload()
     plain.CopyFrom(payload)
     plain.metadata.pop(MARK, None)
+    plain.metadata.pop(_AT, None)
     return plain
 
 

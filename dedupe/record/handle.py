@@ -25,7 +25,7 @@ from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, Start, cut, encode, pack_with
-from dedupe.model.outcome import Outcome, encode_outcome
+from dedupe.model.outcome import Outcome, encode_outcome, timed
 from dedupe.model.record import Absent, Record, Run, record_of
 from dedupe.record.history import fetch, follow, is_missing
 from dedupe.record.reader import Reader
@@ -122,8 +122,14 @@ class KeyHandle:
             raise
         return response.run_id
 
-    async def record(self, run_id: str, outcome: Outcome) -> bool:
+    async def record(self, run_id: str, outcome: Outcome, *, at: datetime | None = None) -> bool:
         """Record how the execution of a run ended. The first outcome of a run counts.
+
+        Args:
+            run_id: Of the key's workflow.
+            outcome: How it ended.
+            at: When, by the clock of the job that executes: from then on a TTL counts. It is another one than
+                the service's where each workflow has a clock of its own (time skipping V2).
 
         Returns:
             Whether that run is open.
@@ -132,7 +138,7 @@ class KeyHandle:
             OutcomeTooLargeError: The service does not take so much.
             RPCError: The service did not take the request.
         """
-        payloads = Payloads(payloads=await self._encode([RawValue(encode_outcome(outcome))]))
+        payloads = Payloads(payloads=await self._encode([RawValue(timed(encode_outcome(outcome), at))]))
         size = payloads.ByteSize()
         if size > LARGEST_OUTCOME:
             raise OutcomeTooLargeError(

@@ -12,7 +12,7 @@ from temporalio.converter import ActivitySerializationContext, DataConverter, Wo
 
 from dedupe.errors import UnreadableRecordError
 from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, REPLACED, Start, unpack_with
-from dedupe.model.outcome import NO_RESULT, Failed, Outcome, Succeeded, decode_outcome
+from dedupe.model.outcome import NO_RESULT, Failed, Outcome, Succeeded, decode_outcome, time_of_outcome
 from dedupe.model.record import Closed, End, Execution, Run
 from dedupe.record.events import Events, failure_of, scheduled_id, time_of
 
@@ -54,7 +54,7 @@ class Reader:
         )
         end = None
         if events.end is not None and closed is not Closed.FORGOTTEN:
-            end = End(outcome=await self._outcome(events.end, events), at=time_of(events.end))
+            end = await self._end(events.end, events)
         return Run(execution=execution, end=end, closed=closed)
 
     async def _start(self, events: Events) -> Start:
@@ -78,12 +78,14 @@ class Reader:
             case _:
                 return Closed.OUTSIDE
 
-    async def _outcome(self, end: HistoryEvent, events: Events) -> Outcome:
+    async def _end(self, end: HistoryEvent, events: Events) -> End:
+        at = time_of(end)
         if end.HasField("workflow_execution_signaled_event_attributes"):
             signal = end.workflow_execution_signaled_event_attributes
             [payload, *_] = await raw(self._converter, signal.input.payloads)
-            return decode_outcome(payload)
-        return await self.activity_outcome(end, events.scheduled[scheduled_id(end)], workflow_type=DELEGATED)
+            return End(outcome=decode_outcome(payload), at=time_of_outcome(payload) or at)
+        scheduled = events.scheduled[scheduled_id(end)]
+        return End(outcome=await self.activity_outcome(end, scheduled, workflow_type=DELEGATED), at=at)
 
     async def activity_outcome(
         self, end: HistoryEvent, scheduled: HistoryEvent, *, workflow_type: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -189,11 +190,11 @@ async def not_recorded(ground: Ground) -> None:
     record = KeyHandle.record
     outcomes: list[Outcome] = []
 
-    async def fail(key: KeyHandle, run_id: str, outcome: Outcome) -> bool:
+    async def fail(key: KeyHandle, run_id: str, outcome: Outcome, **options: Any) -> bool:
         outcomes.append(outcome)
         if len(outcomes) == 1:
             raise RPCError("the service cannot be reached", RPCStatusCode.UNAVAILABLE, b"")
-        return await record(key, run_id, outcome)
+        return await record(key, run_id, outcome, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KeyHandle, "record", fail)

@@ -78,6 +78,18 @@ async def dev_server(*settings: str) -> AsyncGenerator[Client]:
 
 
 @asynccontextmanager
+async def virtual_time_server() -> AsyncGenerator[Client]:
+    """Start a real server where each workflow has a clock of its own (time skipping V2)."""
+    async with await WorkflowEnvironment.start_time_skipping_v2(
+        data_converter=pydantic_data_converter,
+        dev_server_existing_path=binary("temporal"),
+        dev_server_extra_args=dynamic_configuration(*POLL_OFTEN, "frontend.WorkflowTimeSkippingEnabled=true"),
+        dev_server_log_level="error",
+    ) as environment:
+        yield environment.client
+
+
+@asynccontextmanager
 async def time_skipping_server() -> AsyncGenerator[Client]:
     """Start a server that skips time, and return its client."""
     async with await WorkflowEnvironment.start_time_skipping(

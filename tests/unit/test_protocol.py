@@ -183,7 +183,7 @@ class Stage:
     async def _settle(self, owner: Owner, outcome: Outcome) -> Payload:
         while True:
             try:
-                return await _settle(self.key, owner, outcome)
+                return await _settle(self.key, owner, outcome, at=None)
             except RPCError:
                 continue
 
@@ -413,7 +413,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         run_id: str | None = await service.ask("start", lambda: service.start(start, again=again))
         return run_id
 
-    async def record(key: KeyHandle, run_id: str, outcome: Outcome) -> bool:
+    async def record(key: KeyHandle, run_id: str, outcome: Outcome, **_: Any) -> bool:
         service: Any = key.client
         was_open: bool = await service.ask("signal", lambda: service.signal(run_id, outcome))
         return was_open

@@ -285,7 +285,7 @@ class Row:
     operator: Callable[[Pending], Awaitable[None]] | None = None
     """What somebody does while the activity is pending."""
     again: bool = True
-    """Whether a second call with the key gets the same without another attempt, if the first one succeeded."""
+    """Whether a second call with the key gets the same without another attempt, if this one succeeded."""
     differs: str = ""
     """In what the keyed call differs by design, and why: what the activity has "seen", or it is "refused"."""
 
