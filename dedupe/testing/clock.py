@@ -26,9 +26,11 @@ from temporalio.client import (
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import (
     ExecuteWorkflowInput,
-    Interceptor,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
+)
+from temporalio.worker import (
+    Interceptor as WorkerInterceptor,
 )
 
 _ENDS = "dedupe.testing.ends"
@@ -91,8 +93,11 @@ class Clock:
         return self._server.client.test_service
 
 
-class ClientClock(ClientInterceptor):
-    """Lets time move while a job is awaited through its client."""
+class ClockInterceptor(ClientInterceptor, WorkerInterceptor):
+    """Lets time move while a job is awaited through its client, and locks it before the job ends.
+
+    For a client; the workers of the jobs have it from there.
+    """
 
     def __init__(self, clock: Clock) -> None:
         """Use a clock."""
@@ -101,6 +106,13 @@ class ClientClock(ClientInterceptor):
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         """See base class."""
         return _Outbound(next, self._clock)
+
+    def workflow_interceptor_class(
+        self, input: WorkflowInterceptorClassInput
+    ) -> type[WorkflowInboundInterceptor] | None:
+        """See base class."""
+        input.unsafe_extern_functions[_ENDS] = self._clock.ends
+        return _Inbound
 
 
 class _Outbound(OutboundInterceptor):
@@ -124,21 +136,6 @@ class _Handle(WorkflowHandle[Any, Any]):
             return await super().result(**options)
         async with self.clock.awaited(self.id):
             return await super().result(**options)
-
-
-class WorkerClock(Interceptor):
-    """Locks time before a job that is awaited ends."""
-
-    def __init__(self, clock: Clock) -> None:
-        """Use a clock."""
-        self._clock = clock
-
-    def workflow_interceptor_class(
-        self, input: WorkflowInterceptorClassInput
-    ) -> type[WorkflowInboundInterceptor] | None:
-        """See base class."""
-        input.unsafe_extern_functions[_ENDS] = self._clock.ends
-        return _Inbound
 
 
 class _Inbound(WorkflowInboundInterceptor):

@@ -19,7 +19,7 @@ from dedupe.operate.keys import DedupeKeys, KeyRecord
 from dedupe.plugin import DedupePlugin
 from dedupe.sdk import name_of
 from dedupe.telemetry.answers import AnsweredCall, CallAnswer
-from dedupe.testing.clock import ClientClock, Clock, WorkerClock
+from dedupe.testing.clock import Clock, ClockInterceptor
 from dedupe.testing.given import Givens, givens
 
 _SERVER = "temporal-test-server"
@@ -244,9 +244,8 @@ async def environment(
             namespace=server.client.namespace,
             data_converter=data_converter,
         )
-        client = _with(bare, plugin, ClientClock(clock))
+        client = _with(bare, plugin, ClockInterceptor(clock))
         task_queue = str(worker_options.pop("task_queue", "jobs"))
-        interceptors = [WorkerClock(clock), *worker_options.pop("interceptors", ())]
         worker_options.setdefault("workflow_failure_exception_types", [AssertionError])
         await stack.enter_async_context(
             Worker(
@@ -254,7 +253,6 @@ async def environment(
                 task_queue=task_queue,
                 workflows=workflows,
                 activities=activities,
-                interceptors=interceptors,
                 **worker_options,
             )
         )

@@ -15,6 +15,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
+from dedupe.testing.clock import Clock, ClockInterceptor
+
 POLL_OFTEN = ("history.transferProcessorMaxPollRPS=1000", "history.timerProcessorMaxPollRPS=1000")
 """Dynamic configuration that lets a dev server poll the queues of its single shard as often as it likes."""
 DELETE_SOON = 'history.transferProcessorUpdateAckInterval="100ms"'
@@ -96,7 +98,12 @@ async def time_skipping_server() -> AsyncGenerator[Client]:
         data_converter=pydantic_data_converter,
         test_server_existing_path=binary("temporal-test-server"),
     ) as environment:
-        yield environment.client
+        yield await Client.connect(
+            environment.client.service_client.config.target_host,
+            namespace=environment.client.namespace,
+            data_converter=pydantic_data_converter,
+            interceptors=[ClockInterceptor(Clock(environment))],
+        )
 
 
 def with_plugins(client: Client, *plugins: Any, **changes: Any) -> Client:

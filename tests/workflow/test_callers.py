@@ -64,16 +64,16 @@ async def test_twenty_jobs_at_once_share_one_execution(ground: Ground) -> None:
     assert len(ground.effects.attempts) == 1
 
 
-async def test_a_hundred_jobs_at_once_share_one_execution(real: Ground) -> None:
+async def test_a_hundred_jobs_at_once_share_one_execution(ground: Ground) -> None:
     """A hundred workflows that make one call each cause one execution."""
-    gate = real.effects.close()
-    async with real.worker():
-        jobs = [await real.start_script(Call(argument=number)) for number in range(100)]
-        await real.effects.seen(1)
+    gate = ground.effects.close()
+    async with ground.worker():
+        jobs = [await ground.start_script(Call(argument=number)) for number in range(100)]
+        await ground.effects.seen(1)
         gate.set()
         ends = await asyncio.gather(*(job.result() for job in jobs))
-    assert ends == [[[returned(real.effects.arguments[0])]]] * 100
-    assert len(real.effects.attempts) == 1
+    assert ends == [[[returned(ground.effects.arguments[0])]]] * 100
+    assert len(ground.effects.attempts) == 1
 
 
 async def test_several_keys_in_one_gather_do_not_mix(cached_or_not: Ground) -> None:
