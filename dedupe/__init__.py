@@ -32,13 +32,15 @@ from dedupe.execution.current import Execution, current_execution
 from dedupe.job.calls import execute_activity, start_activity
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
-from dedupe.operate.keys import DedupeKeys, KeyRecord, KeyState
+from dedupe.operate.attempts import Attempts
+from dedupe.operate.keys import DedupeKeys, Forgotten, KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
 from dedupe.process import run, serve
 from dedupe.telemetry.answers import AnsweredCall, CallAnswer
 
 __all__ = [
     "AnsweredCall",
+    "Attempts",
     "CallAnswer",
     "DedupeError",
     "DedupeKeys",
@@ -46,6 +48,7 @@ __all__ = [
     "DeduplicationConflictError",
     "Execution",
     "FailedResult",
+    "Forgotten",
     "InvalidCallError",
     "InvalidDeduplicationKeyError",
     "InvalidKeyspaceError",

@@ -35,6 +35,12 @@ _ROUNDS = 10
 """How often an attempt reads a key whose runs come and go, before it backs off."""
 _PATIENCE = 10
 """Attempts, about a minute of them, until a record that cannot be decoded is an error."""
+_MOST_SENT_BACK = 10_000
+"""Claims of which a worker knows that it has sent them back."""
+_SPACE = timedelta(milliseconds=20)
+"""Between two that come back to one key, in one worker."""
+_MOST_CROWDS = 1_000
+"""Keys whose crowds a worker knows of."""
 _FIRST_DELAY = timedelta(seconds=1)
 _FIRST_DELAY_WITH_TIME_SKIPPED = timedelta(milliseconds=10)
 _AGAIN = timedelta(milliseconds=100)
@@ -66,6 +72,12 @@ class Claims:
     )
     """By the run of a key: what became of its owner, as of a second ago at the most."""
 
+    _sent_back: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """By run and activity, the latest ones last: the attempt that this worker has sent back to wait."""
+
+    _last_return: dict[str, float] = field(default_factory=dict[str, float])
+    """By key, the latest ones last: when the last of those who wait comes back, by this process's clock."""
+
     async def claim(self, claim: Claim, arguments: Payload) -> Payload:
         """Return the answer, or that the call is to execute.
 
@@ -74,10 +86,20 @@ class Claims:
             ApplicationError: Of type `WAITING`: come back later.
         """
         attempt = _Attempt(self, claim, arguments, activity.info())
-        async with turn(skips_time=self.skips_time):
-            answer = await attempt.answer()
-        if attempt.info.attempt > 1:
-            await unstick(self.client, attempt.info)
+        info = attempt.info
+        call = (info.workflow_run_id or "", info.activity_id)
+        came_back = self._sent_back.pop(call, None) == info.attempt - 1
+        try:
+            async with turn(skips_time=self.skips_time):
+                answer = await attempt.answer()
+        except ApplicationError as error:
+            if error.type == WAITING:
+                self._sent_back[call] = info.attempt
+                if len(self._sent_back) > _MOST_SENT_BACK:
+                    del self._sent_back[next(iter(self._sent_back))]
+            raise
+        if info.attempt > 1 and not came_back:
+            await unstick(self.client, info)
         return answer
 
     async def whereabouts(self, execution: Execution, owner: Owner, *, now: datetime) -> Whereabouts:
@@ -90,6 +112,21 @@ class Claims:
                 _ASKED_LATELY.total_seconds(), self._asked.pop, execution.run_id, None
             )
         return await asyncio.shield(asked)
+
+    def spaced(self, key_id: str, delay: timedelta) -> timedelta:
+        """Return a delay a little longer, so that a crowd which waits for one key comes back one by one.
+
+        Each return costs the service about as much as an activity: a thousand callers who all returned as
+        soon as one of them may would be answered later, and not sooner.
+        """
+        now = time.monotonic()
+        returns = max(
+            now + delay.total_seconds(), self._last_return.pop(key_id, now) + _SPACE.total_seconds()
+        )
+        self._last_return[key_id] = returns
+        if len(self._last_return) > _MOST_CROWDS:
+            del self._last_return[next(iter(self._last_return))]
+        return timedelta(seconds=returns - now)
 
     @asynccontextmanager
     async def slot(self) -> AsyncGenerator[bool]:
@@ -286,7 +323,7 @@ class _Attempt:
             longest = info.start_to_close_timeout or _FIRST_DELAY
             delay = max(first, elapsed / 4)
             if not self.claims.skips_time:
-                delay = min(delay, longest)
+                delay = min(self.claims.spaced(self.key.key_id, delay), longest)
         if info.schedule_to_close_timeout is not None:
             remaining = info.schedule_to_close_timeout - elapsed - timedelta(milliseconds=20)
             if remaining > timedelta(milliseconds=20):

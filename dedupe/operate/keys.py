@@ -6,12 +6,13 @@ All of it is between the caller and the service: no worker has to run.
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Generator
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, assert_never
+from typing import ClassVar, TypeVar, assert_never
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
@@ -30,9 +31,16 @@ from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix
 from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Start
 from dedupe.model.outcome import Abandoned, Failed, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Settled
+from dedupe.operate.attempts import Attempts, attempts_of
 from dedupe.record.handle import KeyHandle
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+_KEYS = f"WorkflowType IN ('{IN_PLACE}', '{DELEGATED}')"
+_AT_ONCE = 50
+"""Requests that are under way at the same time."""
 _PATIENCE = timedelta(seconds=5)
 _ROUNDS = 5
 """How often a key whose runs come and go is read again, until it is forgotten."""
@@ -73,6 +81,20 @@ class KeyRecord:
     """What the activity returned, as JSON; None unless it succeeded."""
     failure: str | None
     """Why it failed; None unless it did."""
+    attempts: Attempts | None = None
+    """How it is getting on; None unless it is executing. `list` leaves it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """What became of one of many keys that were to be forgotten."""
+
+    key: str
+    """As it was given."""
+    error: DedupeError | RPCError | None = None
+    """Why it was not forgotten; None: it was, or there was nothing."""
+    was_recorded: bool = False
+    """Whether there was anything to drop."""
 
 
 class DedupeKeys:
@@ -114,18 +136,58 @@ class DedupeKeys:
             job: The workflow type, for `Scope.JOB`.
 
         Raises:
-            InvalidDeduplicationKeyError: It is no key.
+            InvalidDeduplicationKeyError: It is not a valid key.
             UnreadableRecordError: The client cannot decode it, or something else has taken the workflow id.
             RPCError: The service could not be asked.
         """
-        return await self._get(self._keyspace.scoped(key, scope=scope, job=job).format())
+        return await self._get(self.workflow_id(key, scope=scope, job=job), attempts=True)
+
+    def workflow_id(self, key: str, *, scope: Scope = Scope.PROJECT, job: str | None = None) -> str:
+        """Return the id of a key's workflow, whether there is one or not.
+
+        Takes what `get` takes.
+
+        Raises:
+            InvalidDeduplicationKeyError: It is not a valid key.
+        """
+        return self._keyspace.scoped(key, scope=scope, job=job).format()
+
+    async def has_any(self, *, scope: Scope = Scope.PROJECT, job: str | None = None) -> bool:
+        """Return whether there is any key of one scope, by the service's visibility.
+
+        Raises:
+            RPCError: The service could not be asked.
+        """
+        ids = prefix_of(scope, self._keyspace.owner(scope, job=job), key_prefix="")
+        query = f"{_KEYS} AND WorkflowId STARTS_WITH '{ids[:SHORTENED_HEAD]}'"
+        async for _ in self._ids(query, at_once=1):
+            return True
+        return False
 
     async def list(
-        self, *, prefix: str = "", scope: Scope = Scope.PROJECT, job: str | None = None
+        self,
+        *,
+        prefix: str = "",
+        scope: Scope = Scope.PROJECT,
+        job: str | None = None,
+        state: KeyState | None = None,
+        activity: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> AsyncIterator[KeyRecord]:
-        """Yield the records of one scope whose keys begin with `prefix`.
+        """Yield the records of one scope.
 
-        They come from the service's visibility, which may lag behind; the time-skipping server has none.
+        They come from the service's visibility, which may lag behind; the time-skipping server has none. Each
+        costs a request, many of which are under way at once.
+
+        Args:
+            prefix: What their keys begin with.
+            scope: The scope as calls give it.
+            job: The workflow type, for `Scope.JOB`.
+            state: Where they stand.
+            activity: The activity they stand for.
+            since: When their executions were begun, at the earliest.
+            until: When their executions were begun, at the latest.
 
         Raises:
             InvalidDeduplicationKeyError: A prefix was given where the project hides its keys.
@@ -138,20 +200,23 @@ class DedupeKeys:
             )
         owner = self._keyspace.owner(scope, job=job)
         ids = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
-        query = (
-            f"WorkflowType IN ('{IN_PLACE}', '{DELEGATED}') AND CloseTime IS NULL "
-            f"AND WorkflowId STARTS_WITH '{ids}'"
-        )
-        async for key_id in self._ids(query):
-            record = await self._get(key_id)
+        query = f"{_KEYS} AND CloseTime IS NULL AND WorkflowId STARTS_WITH '{ids}'"
+        for comparison, time in ((">=", since), ("<=", until)):
+            if time is not None:
+                query += f" AND StartTime {comparison} '{time.astimezone(UTC).isoformat()}'"
+        async for record in _in_order(self._ids(query), self._get, at_once=_AT_ONCE):
             if record is None or not record.key.startswith(prefix):
                 continue
+            if state not in {None, record.state} or activity not in {None, record.activity}:
+                continue
             # The ids of others may begin alike, since long ones are cut; some stores take "a" for "A", too.
-            if ScopedKey(scope=scope, owner=owner, key=record.key).format() == key_id:
+            if ScopedKey(scope=scope, owner=owner, key=record.key).format() == record.workflow_id:
                 yield record
 
-    async def _ids(self, query: str) -> AsyncIterator[str]:
-        request = ListWorkflowExecutionsRequest(namespace=self._client.namespace, query=query)
+    async def _ids(self, query: str, *, at_once: int = 0) -> AsyncIterator[str]:
+        request = ListWorkflowExecutionsRequest(
+            namespace=self._client.namespace, query=query, page_size=at_once
+        )
         while True:
             response = await self._client.workflow_service.list_workflow_executions(request, retry=True)
             for each in response.executions:
@@ -161,7 +226,13 @@ class DedupeKeys:
             request.next_page_token = response.next_page_token
 
     async def forget(
-        self, key: str, *, scope: Scope = Scope.PROJECT, job: str | None = None, force: bool = False
+        self,
+        key: str,
+        *,
+        scope: Scope = Scope.PROJECT,
+        job: str | None = None,
+        force: bool = False,
+        reason: str = "",
     ) -> bool:
         """Drop what is recorded under a key; the next call executes.
 
@@ -171,6 +242,7 @@ class DedupeKeys:
             job: The workflow type, for `Scope.JOB`.
             force: Also while the key is executing. The activity is cancelled, but its effect may still
                 happen, and those who wait execute again.
+            reason: Recorded with the run that ends, beside the client's identity.
 
         Returns:
             Whether there was anything to drop.
@@ -189,9 +261,37 @@ class DedupeKeys:
                 return False
             if not force and await self._is_executing(record):
                 break
-            if await self._forget(handle, record.execution):
+            if await self._forget(handle, record.execution, reason=reason):
                 return True
         raise KeyExecutingError(key=scoped.key)
+
+    async def forget_each(
+        self,
+        keys: Iterable[str],
+        *,
+        scope: Scope = Scope.PROJECT,
+        job: str | None = None,
+        force: bool = False,
+        reason: str = "",
+    ) -> AsyncIterator[Forgotten]:
+        """Forget many keys, some at once, and yield what became of each. Repeating it does no harm.
+
+        Takes what `forget` takes.
+        """
+
+        async def forget(key: str) -> Forgotten:
+            try:
+                was = await self.forget(key, scope=scope, job=job, force=force, reason=reason)
+            except (DedupeError, RPCError) as error:
+                return Forgotten(key=key, error=error)
+            return Forgotten(key=key, was_recorded=was)
+
+        async def given() -> AsyncIterator[str]:
+            for key in keys:
+                yield key
+
+        async for forgotten in _in_order(given(), forget, at_once=_AT_ONCE):
+            yield forgotten
 
     async def _is_executing(self, record: Executing | Settled) -> bool:
         """Return whether an attempt may be under way, even if an earlier one has been recorded meanwhile."""
@@ -201,7 +301,7 @@ class DedupeKeys:
         found = await whereabouts(self._client, owner, now=await self._now())
         return isinstance(found, Alive) or (isinstance(record, Executing) and not isinstance(found, Gone))
 
-    async def _forget(self, handle: KeyHandle, execution: Execution) -> bool:
+    async def _forget(self, handle: KeyHandle, execution: Execution, *, reason: str) -> bool:
         """End the run that is a record. Return whether it was still the current one."""
         run_id = execution.run_id
         if not execution.is_open:  # on the time-skipping server: put a run that records nothing over it
@@ -214,9 +314,10 @@ class DedupeKeys:
                     await handle.wait(over)
                     return True
             run_id = over
-        return await handle.end(run_id, details=FORGOTTEN, reason="forgotten")
+        reason = f"forgotten: {reason}" if reason else "forgotten"
+        return await handle.end(run_id, details=FORGOTTEN, reason=reason)
 
-    async def _get(self, key_id: str) -> KeyRecord | None:
+    async def _get(self, key_id: str, *, attempts: bool = False) -> KeyRecord | None:
         handle = KeyHandle(client=self._client, key_id=key_id)
         with _readable(key_id):
             match await handle.read(now=await self._now()):
@@ -224,12 +325,16 @@ class DedupeKeys:
                     return None
                 case Executing(execution=execution) as executing:
                     is_executing = await self._is_executing(executing)
-                    return _record(
+                    record = _record(
                         key_id,
                         execution.start,
                         KeyState.EXECUTING if is_executing else KeyState.ABANDONED,
                         started_at=execution.started_at,
                     )
+                    if not (is_executing and attempts):
+                        return record
+                    found = await attempts_of(self._client, execution, key_id=key_id)
+                    return replace(record, attempts=found)
                 case Settled() as settled:
                     return self._settled(key_id, settled)
 
@@ -269,6 +374,24 @@ class DedupeKeys:
         if self._skips_time is None:
             self._skips_time = await is_time_skipping(self._client)
         return self._skips_time
+
+
+async def _in_order(
+    given: AsyncIterator[T], function: Callable[[T], Awaitable[R]], *, at_once: int
+) -> AsyncIterator[R]:
+    """Yield what a function returns for each of many, in their order; some are under way at once."""
+    under_way: deque[asyncio.Future[R]] = deque()
+    try:
+        async for each in given:
+            under_way.append(asyncio.ensure_future(function(each)))
+            if len(under_way) >= at_once:
+                yield await under_way.popleft()
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        for future in under_way:
+            future.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class Reader:
         if end.HasField("workflow_execution_signaled_event_attributes"):
             signal = end.workflow_execution_signaled_event_attributes
             [payload, *_] = await raw(self._converter, signal.input.payloads)
-            return End(outcome=decode_outcome(payload), at=time_of_outcome(payload) or at)
+            return End(outcome=decode_outcome(payload), at=max(at, time_of_outcome(payload) or at))
         scheduled = events.scheduled[scheduled_id(end)]
         return End(outcome=await self.activity_outcome(end, scheduled, workflow_type=DELEGATED), at=at)
 

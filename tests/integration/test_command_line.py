@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +33,8 @@ SECRET = "not to be told"  # noqa: S105 - a test's secret
 @activity.defn
 async def double(number: int) -> int:
     """Return twice the number; wait for ever before that of nothing."""
+    if number < 0:
+        raise ValueError("no negative numbers")
     if number == 0:
         await asyncio.Event().wait()
     return 2 * number
@@ -105,7 +108,7 @@ async def test_a_key_is_shown_listed_and_forgotten(running_server: str) -> None:
     async with worker(client):
         await doubled(client, key)
 
-        status, shown, _ = await command(running_server, "get", key)
+        status, shown, _ = await command(running_server, "show", key)
         assert status == 0
         record = json.loads(shown)
         assert (record["key"], record["state"], record["result_json"]) == (key, "succeeded", "42")
@@ -117,8 +120,12 @@ async def test_a_key_is_shown_listed_and_forgotten(running_server: str) -> None:
         assert json.loads(listed) == record
 
         assert (await command(running_server, "forget", key))[0] == 0
-        status, _, said = await command(running_server, "get", key)
-        assert (status, said) == (1, "nothing is recorded under this key\n")
+        status, _, said = await command(running_server, "show", key)
+        assert status == 1
+        assert said == (
+            f"nothing is recorded under {key!r}: "
+            f"there is no workflow 'proj:acme/cli:{key}' in namespace 'default'\n"
+        )
 
 
 async def test_a_key_is_found_by_scope_and_job(running_server: str) -> None:
@@ -127,9 +134,9 @@ async def test_a_key_is_found_by_scope_and_job(running_server: str) -> None:
     key = f"scoped-{uuid.uuid4()}"
     async with worker(client):
         await doubled(client, key, scope=Scope.JOB)
-    assert (await command(running_server, "get", key))[0] == 1
-    assert (await command(running_server, "get", key, "--scope", "job", "--job", "Other"))[0] == 1
-    status, shown, _ = await command(running_server, "get", key, "--scope", "job", "--job", "DoubleJob")
+    assert (await command(running_server, "show", key))[0] == 1
+    assert (await command(running_server, "show", key, "--scope", "job", "--job", "Other"))[0] == 1
+    status, shown, _ = await command(running_server, "show", key, "--scope", "job", "--job", "DoubleJob")
     assert (status, json.loads(shown)["key"]) == (0, key)
 
 
@@ -144,7 +151,160 @@ async def test_a_key_that_is_executing_is_forgotten_by_force_only(running_server
         assert "force" in said
         await client.get_workflow_handle(f"job-{key}").terminate()
         assert (await command(running_server, "forget", key, "--force"))[0] == 0
-        assert (await command(running_server, "get", key))[0] == 1
+        assert (await command(running_server, "show", key))[0] == 1
+
+
+async def test_an_execution_that_is_under_way_is_shown(running_server: str) -> None:
+    """Who executes, and which attempt it is; with links where the Web UI is known."""
+    client = await Client.connect(running_server)
+    key = f"under-way-{uuid.uuid4()}"
+    async with worker(client):
+        await doubled(client, key, number=0)
+        shown: dict[str, Any] = {}
+        while not (shown.get("attempts") or {}).get("worker"):
+            _, printed, _ = await command(running_server, "show", key, DEDUPE_UI="http://ui/")
+            shown = json.loads(printed)
+        assert (shown["state"], shown["attempts"]["number"], shown["attempts"]["is_running"]) == (
+            "executing",
+            1,
+            True,
+        )
+        assert shown["attempts"]["worker"] == client.identity
+        assert shown["key's page"] == f"http://ui/namespaces/default/workflows/proj%3Aacme%2Fcli%3A{key}"
+        status, table, _ = await command(running_server, "show", key, "--output", "table")
+        assert status == 0
+        assert "1 runs" in table
+        await client.get_workflow_handle(f"job-{key}").terminate()
+
+
+async def test_a_job_that_fails_again_and_again_is_shown(running_server: str) -> None:
+    """A key whose attempts fail says so, and when the next one is due."""
+    client = await Client.connect(running_server)
+    key = f"failing-{uuid.uuid4()}"
+    async with worker(client):
+        job = await client.start_workflow(
+            DoubleJob.run, args=[key, -1, Scope.PROJECT], id=f"job-{key}", task_queue="cli"
+        )
+        shown: dict[str, Any] = {}
+        while (shown.get("attempts") or {}).get("number", 0) < 2:
+            _, printed, _ = await command(running_server, "show", key)
+            shown = json.loads(printed or "{}")
+        assert shown["attempts"]["last_failure"] == "no negative numbers"
+        await job.terminate()
+
+
+async def test_records_are_listed_and_counted_by_what_they_are(running_server: str) -> None:
+    """By state, activity and time; and no more than asked for."""
+    client = await Client.connect(running_server)
+    name = f"many-{uuid.uuid4().hex[:6]}"
+    keys = [f"{name}-{number}" for number in range(12)]
+    async with worker(client):
+        for key in keys:
+            await doubled(client, key)
+    for filters, found in (
+        (["--state", "succeeded", "--activity", "double", "--since", "10m"], 12),
+        (["--limit", "5"], 5),
+        (["--state", "failed"], 0),
+        (["--activity", "other"], 0),
+        (["--older-than", "1h"], 0),
+        (["--until", "2020-01-01T00:00"], 0),
+    ):
+
+        async def listed(filters: list[str] = filters) -> list[Any]:
+            status, printed, _ = await command(
+                running_server, "list", "--prefix", name, "--output", "json", *filters
+            )
+            assert status == 0
+            records: list[Any] = json.loads(printed)
+            return records
+
+        await until(_has(listed, found), what=f"{found} records of {filters}")
+    _, counted, _ = await command(running_server, "stats", "--prefix", name)
+    assert [json.loads(line) for line in counted.splitlines()] == [
+        {"state": "succeeded", "activity": "double", "keys": 12}
+    ]
+    _, table, _ = await command(running_server, "list", "--prefix", name, "--output", "table")
+    assert all(key in table for key in keys)
+    assert (await command(running_server, "list", "--since", "yesterday"))[0] == 2
+
+
+def _has(listed: Any, number: int) -> Any:
+    async def has() -> bool:
+        return len(await listed()) == number
+
+    return has
+
+
+async def test_many_keys_are_forgotten_at_once(running_server: str, tmp_path: Path) -> None:
+    """From a file, or by what they are; a dry run only says so, and doing it twice does no harm."""
+    client = await Client.connect(running_server)
+    name = f"bulk-{uuid.uuid4().hex[:6]}"
+    keys = [f"{name}-{number}" for number in range(120)]
+    async with worker(client):
+        await asyncio.gather(*(doubled(client, key) for key in keys))
+        file = tmp_path / "keys"
+        file.write_text("\n".join([*keys[:100], f"{name}-no-such-key", ""]))
+
+        status, _, said = await command(running_server, "forget", "--file", str(file), "--dry-run")
+        assert (status, said) == (0, "101 would be forgotten\n")
+        assert (await command(running_server, "show", keys[0]))[0] == 0
+
+        arguments = ("forget", "--file", str(file), "--reason", "ticket 7")
+        assert await command(running_server, *arguments) == (
+            0,
+            "",
+            "100 forgotten, 1 without a record, 0 failed\n",
+        )
+        assert (await command(running_server, *arguments))[0] == 1
+        ended = client.get_workflow_handle(f"proj:acme/cli:{keys[0]}")
+        last = [event async for event in ended.fetch_history_events()][-1]
+        assert last.workflow_execution_terminated_event_attributes.reason == "forgotten: ticket 7"
+
+        async def are_listed() -> bool:
+            return len((await command(running_server, "list", "--prefix", name))[1].splitlines()) == 20
+
+        await until(are_listed, what="the listing of 20 keys")
+        status, _, said = await command(running_server, "forget", "--prefix", name, "--yes")
+        assert (status, said) == (0, "20 forgotten, 0 without a record, 0 failed\n")
+    for which in ([], ["a-key", "--state", "failed"]):
+        status, _, said = await command(running_server, "forget", *which)
+        assert status == 2
+        assert "give either keys" in said
+
+
+async def test_a_project_without_keys_says_so(running_server: str) -> None:
+    """A record that is not there is told from a project, or a secret, that does not fit."""
+    status, _, said = await command(running_server, "show", "any", "--project", "empty")
+    assert status == 1
+    assert "There is no key at all of scope 'project' in project acme/empty" in said
+
+
+async def test_what_encrypts_can_be_named(running_server: str, tmp_path: Path) -> None:
+    """With the project's data converter, records under a payload codec are read."""
+    secret = os.urandom(32)
+    (tmp_path / "house.py").write_text(
+        "from dataclasses import replace\n"
+        "from temporalio.converter import DataConverter\n"
+        "from tests.support.codecs import EncryptionCodec\n"
+        f"converter = replace(DataConverter.default, payload_codec=EncryptionCodec({secret!r}))\n"
+    )
+    converter = replace(DataConverter.default, payload_codec=EncryptionCodec(secret))
+    client = await Client.connect(running_server, data_converter=converter)
+    key = f"encrypted-{uuid.uuid4()}"
+    async with worker(client):
+        await doubled(client, key)
+    path = os.pathsep.join([str(tmp_path), str(Path.cwd())])
+    status, shown, _ = await command(
+        running_server, "show", key, PYTHONPATH=path, DEDUPE_DATA_CONVERTER="house:converter"
+    )
+    assert (status, json.loads(shown)["result_json"]) == (0, "42")
+    status, _, said = await command(
+        running_server, "show", key, "--converter", "house:nothing", PYTHONPATH=path
+    )
+    assert (status, said) == (
+        2,
+        "dedupe: house:nothing is not a data converter: name one as module:attribute\n",
+    )
 
 
 async def test_a_query_leaves_keys_out(running_server: str) -> None:
@@ -176,8 +336,8 @@ async def test_hidden_keys_are_found_with_the_secret_in_the_environment(running_
     key = f"hidden-{uuid.uuid4()}"
     async with worker(client, key_secret=SECRET):
         await doubled(client, key)
-    assert (await command(running_server, "get", key))[0] == 1
-    status, shown, _ = await command(running_server, "get", key, DEDUPE_KEY_SECRET=SECRET)
+    assert (await command(running_server, "show", key))[0] == 1
+    status, shown, _ = await command(running_server, "show", key, DEDUPE_KEY_SECRET=SECRET)
     record = json.loads(shown)
     assert (status, record["result_json"]) == (0, "42")
     assert key not in record["key"] + record["workflow_id"]
@@ -185,7 +345,7 @@ async def test_hidden_keys_are_found_with_the_secret_in_the_environment(running_
 
 async def test_what_is_wrong_is_said_in_a_line(running_server: str) -> None:
     """A key that is none, and a service or namespace that is not there, end in one line and status 2."""
-    status, _, said = await command(running_server, "get", "")
+    status, _, said = await command(running_server, "show", "")
     assert (status, said.count("\n")) == (2, 1)
     assert said.startswith("dedupe: invalid deduplication key: it is empty")
     for address, variables in (
@@ -195,7 +355,7 @@ async def test_what_is_wrong_is_said_in_a_line(running_server: str) -> None:
         (running_server, {"TEMPORAL_NAMESPACE": "no-such-namespace"}),
         (running_server, {"TEMPORAL_TLS_CLIENT_CERT_PATH": "/no/such/file"}),
     ):
-        for name in ("get", "forget"):
+        for name in ("show", "forget"):
             status, _, said = await command(address, name, "any", **variables)
             assert (status, said.count("\n"), said[:8]) == (2, 1, "dedupe: ")
 
@@ -209,7 +369,7 @@ async def test_a_record_that_cannot_be_decoded_is_said_in_a_line(running_server:
     key = f"encrypted-{uuid.uuid4()}"
     async with worker(encrypted):
         await doubled(encrypted, key)
-    status, _, said = await command(running_server, "get", key)
+    status, _, said = await command(running_server, "show", key)
     assert (status, said.count("\n")) == (2, 1)
     assert f"record of deduplication key 'proj:acme/cli:{key}' cannot be read" in said
 
@@ -222,7 +382,7 @@ async def test_nobody_has_to_read_to_the_end(running_server: str) -> None:
         await doubled(client, key)
     read, write = os.pipe()
     os.close(read)
-    process = await started(running_server, "get", key, stdout=write)
+    process = await started(running_server, "show", key, stdout=write)
     os.close(write)
     _, said = await process.communicate()
     assert (process.returncode, said) == (128 + signal.SIGPIPE, b"")
@@ -239,7 +399,7 @@ async def test_an_interrupted_command_says_so() -> None:
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        process = await started(f"127.0.0.1:{port}", "get", "any")
+        process = await started(f"127.0.0.1:{port}", "show", "any")
         await called.wait()
         process.send_signal(signal.SIGINT)
         _, said = await process.communicate()

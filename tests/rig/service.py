@@ -117,7 +117,7 @@ class Service:
         self.runs.append(Run(execution=execution))
         return execution.run_id
 
-    def signal(self, run_id: str, outcome: Outcome, **options: Any) -> bool:
+    def signal(self, run_id: str, outcome: Outcome) -> bool:
         """Record an outcome."""
         index, run = self._find(run_id)
         if run.closed is not None:

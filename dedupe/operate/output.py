@@ -1,0 +1,166 @@
+"""Output: records and answers as tables for people, and as JSON for programs."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dedupe.operate.keys import KeyRecord, KeyState
+
+_COLORS = {
+    KeyState.EXECUTING: "cyan",
+    KeyState.SUCCEEDED: "green",
+    KeyState.FAILED: "red",
+    KeyState.ABANDONED: "yellow",
+}
+_ROWS = 500
+"""Records of a table that is printed at once: more become several tables."""
+_WIDE = 300
+"""Characters of a line, where nobody's terminal limits it."""
+_UNTIL_SECONDS = timedelta(minutes=2)
+_UNTIL_MINUTES = timedelta(hours=2)
+_UNTIL_HOURS = timedelta(days=2)
+
+
+class Format(StrEnum):
+    """How output is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+def default_format() -> Format:
+    """Return tables for a terminal, and lines of JSON for anything else."""
+    return Format.TABLE if sys.stdout.isatty() else Format.JSONL
+
+
+def as_json(record: KeyRecord, **more: object) -> str:
+    """Return a record as one line of JSON."""
+    return json.dumps({**dataclasses.asdict(record), **more}, default=_plain)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+async def print_records(records: AsyncIterator[KeyRecord], format: Format) -> int:
+    """Print records as they come, and return how many there were."""
+    count, rows = 0, list[KeyRecord]()
+    async for record in records:
+        count += 1
+        if format is Format.JSONL:
+            print(as_json(record), flush=True)
+            continue
+        rows.append(record)
+        if format is Format.TABLE and len(rows) == _ROWS:
+            _print_table(rows)
+            rows.clear()
+    if format is Format.JSON:
+        print("[", ",\n ".join(map(as_json, rows)), "]", sep="", flush=True)
+    elif rows:
+        _print_table(rows)
+    return count
+
+
+def _print_table(records: Iterable[KeyRecord]) -> None:
+    now = datetime.now(UTC)
+    table = Table(box=None)
+    for name in ("key", "state", "activity", "gen.", "begun", "settled", "expires", "begun by"):
+        table.add_column(name, overflow="fold")
+    for record in records:
+        table.add_row(
+            Text(record.key),
+            _state(record.state),
+            Text(record.activity),
+            str(record.generation),
+            _ago(record.started_at, now),
+            _ago(record.settled_at, now),
+            _ago(record.expires_at, now),
+            Text(record.started_by),
+        )
+    _console().print(table)
+
+
+def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None:
+    """Print all that is known of one key."""
+    now = datetime.now(UTC)
+    table = Table("", "", box=None, show_header=False)
+
+    def add(name: str, value: str | Text | None) -> None:
+        if value is not None:
+            table.add_row(Text(name, style="dim"), value)
+
+    add("key", Text(record.key, style="bold"))
+    add("state", _state(record.state))
+    add("activity", Text(record.activity))
+    add("begun", _when(record.started_at, now))
+    add("begun by job", Text(record.started_by))
+    add("execution", f"generation {record.generation}")
+    add("idempotency key", record.idempotency_key)
+    if record.attempts is not None:
+        attempts = record.attempts
+        what = "runs" if attempts.is_running else f"waits for a worker of task queue {attempts.task_queue!r}"
+        if not attempts.is_running and attempts.next_at is not None and attempts.next_at > now:
+            what = f"is due {_ago(attempts.next_at, now)}"
+        add("attempt", Text(f"{attempts.number} {what}"))
+        add("worker", None if attempts.worker is None else Text(attempts.worker))
+        add("last failure", None if attempts.last_failure is None else Text(attempts.last_failure, "red"))
+    add("settled", None if record.settled_at is None else _when(record.settled_at, now))
+    if record.settled_at is not None:
+        expires = "never" if record.expires_at is None else _when(record.expires_at, now)
+        add("expires", expires)
+    add("result", None if record.result_json is None else Text(record.result_json))
+    add("failure", None if record.failure is None else Text(record.failure, "red"))
+    add("workflow", Text(record.workflow_id))
+    for name, address in links:
+        add(name, Text(address))
+    _console().print(table)
+
+
+def print_counts(title: str, counts: Iterable[tuple[tuple[str, ...], int]], format: Format) -> None:
+    """Print how many records there are of each kind; the columns of a kind are named by `title`."""
+    names = title.split()
+    if format is not Format.TABLE:
+        rows = [{**dict(zip(names, kind, strict=True)), "keys": number} for kind, number in counts]
+        print(json.dumps(rows) if format is Format.JSON else "\n".join(map(json.dumps, rows)), flush=True)
+        return
+    table = Table(*names, box=None)
+    table.add_column("keys", justify="right")
+    for kind, number in counts:
+        table.add_row(*map(Text, kind), str(number))
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Return where tables are printed. What is no terminal has no width, and gets long lines."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDE)
+
+
+def _state(state: KeyState) -> Text:
+    return Text(state.value, style=_COLORS[state])
+
+
+def _when(time: datetime, now: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, {_ago(time, now)}"
+
+
+def _ago(time: datetime | None, now: datetime) -> str:
+    if time is None:
+        return ""
+    distance = abs(now - time)
+    if distance < _UNTIL_SECONDS:
+        length = f"{distance.total_seconds():.0f} s"
+    elif distance < _UNTIL_MINUTES:
+        length = f"{distance / timedelta(minutes=1):.0f} min"
+    elif distance < _UNTIL_HOURS:
+        length = f"{distance / timedelta(hours=1):.0f} h"
+    else:
+        length = f"{distance.days} days"
+    return f"in {length}" if time > now else f"{length} ago"
