@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
@@ -291,7 +291,7 @@ async def _show(keys: Keys, format: Format, key: str) -> int:
 async def _list(keys: Keys, format: Format, limit: int | None, **filters: Any) -> int:
     """Print the records of a scope."""
 
-    async def limited() -> Any:
+    async def limited() -> AsyncIterator[KeyRecord]:
         count = 0
         async for record in _listed(keys, filters):
             yield record
@@ -386,6 +386,6 @@ def _exclude() -> int:
     return 0
 
 
-def _listed(keys: Keys, filters: dict[str, Any]) -> Any:
+def _listed(keys: Keys, filters: dict[str, Any]) -> AsyncIterator[KeyRecord]:
     state = filters.pop("state", None)
     return keys.keys.list(**filters, state=None if state is None else KeyState(state), **keys.scope)
