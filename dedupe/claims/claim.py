@@ -323,7 +323,7 @@ class _Attempt:
             longest = info.start_to_close_timeout or _FIRST_DELAY
             delay = max(first, elapsed / 4)
             if not self.claims.skips_time:
-                delay = min(self.claims.spaced(self.key.key_id, delay), longest)
+                delay = self.claims.spaced(self.key.key_id, min(delay, longest))
         if info.schedule_to_close_timeout is not None:
             remaining = info.schedule_to_close_timeout - elapsed - timedelta(milliseconds=20)
             if remaining > timedelta(milliseconds=20):
