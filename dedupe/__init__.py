@@ -30,9 +30,9 @@ from dedupe.errors import (
 )
 from dedupe.execution.current import Execution, current_execution
 from dedupe.job.calls import execute_activity, start_activity
+from dedupe.key.attempts import Attempts
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
-from dedupe.operate.attempts import Attempts
 from dedupe.operate.keys import DedupeKeys, Forgotten, KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
 from dedupe.process import run, serve

@@ -7,12 +7,12 @@ often. It asks what became of the call that executes, and takes the place of one
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
@@ -23,6 +23,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from dedupe.claims.timeskipping import turn
 from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.execution.sticky import unstick
+from dedupe.key.attempts import Story, story_of
 from dedupe.key.begin import Beginning, UnderWay, begin, is_under_way
 from dedupe.key.owner import MARGIN, Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
 from dedupe.model.decision import Begin, Refuse, Share, decide
@@ -39,6 +40,10 @@ _MOST_SENT_BACK = 10_000
 """Claims of which a worker knows that it has sent them back."""
 _SPACE = timedelta(milliseconds=20)
 """Between two that come back to one key, in one worker."""
+_TELL_AFTER = timedelta(seconds=5)
+"""Of waiting, from when on a call says what it waits for."""
+_TOLD_LATELY = timedelta(seconds=5)
+"""For how long that counts as known."""
 _MOST_CROWDS = 1_000
 """Keys whose crowds a worker knows of."""
 _FIRST_DELAY = timedelta(seconds=1)
@@ -78,6 +83,9 @@ class Claims:
     _last_return: dict[str, float] = field(default_factory=dict[str, float])
     """By key, the latest ones last: when the last of those who wait comes back, by this process's clock."""
 
+    _stories: dict[str, tuple[float, Story]] = field(default_factory=dict[str, tuple[float, Story]])
+    """By the run of a key, the latest ones last: what its execution is about, and when that was learned."""
+
     async def claim(self, claim: Claim, arguments: Payload) -> Payload:
         """Return the answer, or that the call is to execute.
 
@@ -113,6 +121,21 @@ class Claims:
             )
         return await asyncio.shield(asked)
 
+    async def story(self, execution: Execution, *, key_id: str, now: datetime) -> Story:
+        """Return what those who wait for an execution are waiting for: asked for once in a while, for all."""
+        told = self._stories.get(execution.run_id)
+        if told is not None and time.monotonic() < told[0] + _TOLD_LATELY.total_seconds():
+            return told[1]
+        try:
+            story = await story_of(self.client, execution, key_id=key_id, now=now)
+        except RPCError as error:
+            story = Story(words=f"the service could not be asked: {error.message}")
+        self._stories.pop(execution.run_id, None)
+        self._stories[execution.run_id] = time.monotonic(), story
+        if len(self._stories) > _MOST_CROWDS:
+            del self._stories[next(iter(self._stories))]
+        return story
+
     def spaced(self, key_id: str, delay: timedelta) -> timedelta:
         """Return a delay a little longer, so that a crowd which waits for one key comes back one by one.
 
@@ -147,6 +170,7 @@ class _Attempt:
         self.info = info
         self.key = KeyHandle(client=claims.client, key_id=claim.question.key_id)
         self.asked_at = earliest(claim.asked_at, info.scheduled_time)
+        self.story, self.missing_since = _remembered(info.heartbeat_details)
         self._began = time.monotonic()
 
     @property
@@ -240,7 +264,8 @@ class _Attempt:
         if isinstance(begun, UnderWay):
             raise self._waiting(_FIRST_DELAY)
         if begun is not None:
-            await self._wait_for(begun.run_id)
+            execution = Execution(run_id=begun.run_id, start=begun.start, started_at=self.now)
+            await self._wait_for(execution)
         return None
 
     async def _wait(self, execution: Execution) -> None:
@@ -263,25 +288,34 @@ class _Attempt:
                     raise self._waiting(_FIRST_DELAY)
                 case _ as never:
                     assert_never(never)
-        await self._wait_for(execution.run_id)
+        await self._wait_for(execution)
 
-    async def _wait_for(self, run_id: str) -> None:
+    async def _wait_for(self, execution: Execution) -> None:
         """Follow a run for a while, or to its end, if there is room. The call shares that end.
 
         Raises:
             ApplicationError: Of type `WAITING`: there is no room, or no time left.
         """
-        self.claim = self.claim.model_copy(update={"waited_for": run_id})
+        self.claim = self.claim.model_copy(update={"waited_for": execution.run_id})
         async with self.claims.slot() as is_free:
-            if not is_free or await self._follow(run_id):
+            if not is_free or await self._follow(execution):
+                if self.now - self.info.scheduled_time >= _TELL_AFTER:
+                    await self._tell(execution)
                 raise self._waiting()
 
-    async def _follow(self, run_id: str) -> bool:
+    async def _tell(self, execution: Execution) -> None:
+        """Find out what this call is waiting for, and have it shown with the pending activity."""
+        story = await self.claims.story(execution, key_id=self.key.key_id, now=self.now)
+        if story.is_stuck and self.story != story.words:
+            activity.logger.warning("waiting for deduplication key %r: %s", self.key.key_id, story.words)
+        self.story = story.words
+
+    async def _follow(self, execution: Execution) -> bool:
         """Return whether this attempt is to end before the run does."""
         remaining = _PART_FOLLOWED * (self.info.start_to_close_timeout or _LEG) - self._elapsed
-        end = asyncio.ensure_future(self.key.wait(run_id))
+        end = asyncio.ensure_future(self.key.wait(execution.run_id))
         stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
-        beating = asyncio.ensure_future(self._beat())
+        beating = asyncio.ensure_future(self._beat(execution))
         try:
             await asyncio.wait(
                 {end, stopping},
@@ -296,10 +330,12 @@ class _Attempt:
             for task in (end, stopping, beating):
                 task.cancel()
 
-    async def _beat(self) -> None:
+    async def _beat(self, execution: Execution) -> None:
         """Tell the service that this attempt is alive, so that another worker goes on if this one dies."""
         while self.info.heartbeat_timeout is not None:
-            activity.heartbeat(*self.info.heartbeat_details)
+            if self.now - self.info.scheduled_time >= _TELL_AFTER:
+                await self._tell(execution)
+            self._heartbeat()
             await asyncio.sleep(self.info.heartbeat_timeout.total_seconds() / 3)
 
     def _has_been_missing_for(self, execution: Execution) -> bool:
@@ -307,12 +343,16 @@ class _Attempt:
 
         When that was first seen is kept in the heartbeat details, from attempt to attempt.
         """
-        if not self.info.heartbeat_details:
-            activity.heartbeat(self.now.isoformat())
+        if self.missing_since is None:
+            self.missing_since = self.now
+            self._heartbeat()
             return False
-        since = datetime.fromisoformat(str(self.info.heartbeat_details[0])).astimezone(UTC)
+        since = self.missing_since
         longest = execution.owner.longest_attempt if execution.owner is not None else None
         return since + (longest or timedelta(0)) + MARGIN <= self.now
+
+    def _heartbeat(self) -> None:
+        activity.heartbeat(self.story, None if self.missing_since is None else self.missing_since.isoformat())
 
     def _waiting(self, delay: timedelta | None = None) -> ApplicationError:
         """Return the benign error that makes this claim come back, in time for its own deadline."""
@@ -329,11 +369,17 @@ class _Attempt:
             if remaining > timedelta(milliseconds=20):
                 delay = min(delay, remaining)
         return ApplicationError(
-            f"waiting for deduplication key {self.claim.question.key!r}",
+            f"waiting for deduplication key {self.claim.question.key!r}{self.story and ': '}{self.story}",
             type=WAITING,
             next_retry_delay=delay,
             category=ApplicationErrorCategory.BENIGN,
         )
+
+
+def _remembered(details: Sequence[Any]) -> tuple[str, datetime | None]:
+    """Return what an earlier attempt knew: the story, and since when the job that executes is missing."""
+    story, since = [*details, None, None][:2]
+    return str(story or ""), None if since is None else datetime.fromisoformat(str(since)).astimezone(UTC)
 
 
 def _run_of(record: Record) -> str | None:

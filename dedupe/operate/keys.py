@@ -26,12 +26,12 @@ from dedupe.errors import (
     KeyExecutingError,
     UnreadableRecordError,
 )
+from dedupe.key.attempts import Attempts, attempts_of
 from dedupe.key.owner import Alive, Gone, whereabouts
 from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
 from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Start
 from dedupe.model.outcome import Abandoned, Failed, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Settled
-from dedupe.operate.attempts import Attempts, attempts_of
 from dedupe.record.handle import KeyHandle
 from dedupe.record.timeskipping import is_time_skipping, server_time
 

@@ -106,11 +106,10 @@ def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None
     add("idempotency key", record.idempotency_key)
     if record.attempts is not None:
         attempts = record.attempts
-        what = "runs" if attempts.is_running else f"waits for a worker of task queue {attempts.task_queue!r}"
-        if not attempts.is_running and attempts.next_at is not None and attempts.next_at > now:
-            what = f"is due {_ago(attempts.next_at, now)}"
-        add("attempt", Text(f"{attempts.number} {what}"))
-        add("worker", None if attempts.worker is None else Text(attempts.worker))
+        is_due = not attempts.is_running and attempts.next_at is not None and attempts.next_at > now
+        due = f", {_ago(attempts.next_at, now)}" if is_due else ""
+        words = dataclasses.replace(attempts, last_failure=None).in_words(now=now)
+        add("progress", Text(words + due))
         add("last failure", None if attempts.last_failure is None else Text(attempts.last_failure, "red"))
     add("settled", None if record.settled_at is None else _when(record.settled_at, now))
     if record.settled_at is not None:

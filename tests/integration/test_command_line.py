@@ -173,7 +173,7 @@ async def test_an_execution_that_is_under_way_is_shown(running_server: str) -> N
         assert shown["key's page"] == f"http://ui/namespaces/default/workflows/proj%3Aacme%2Fcli%3A{key}"
         status, table, _ = await command(running_server, "show", key, "--output", "table")
         assert status == 0
-        assert "1 runs" in table
+        assert "attempt 1 runs on worker" in table
         await client.get_workflow_handle(f"job-{key}").terminate()
 
 

@@ -16,7 +16,8 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
     tests = re.findall(r"`(test_\w+)`", text)
     assert [name for name in tests if f"def {name}(" not in TESTS] == []
-    files = re.findall(r"(?<![\w/])((?:tests|benchmarks|docs|examples|dedupe|workflows|activities)/[\w./-]*\w)", text)
+    folders = "tests|benchmarks|docs|examples|dedupe|workflows|activities"
+    files = re.findall(rf"(?<![\w/])((?:{folders})/[\w./-]*\w)", text)
     assert [name for name in files if not (ROOT / name).exists()] == []
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
