@@ -3,18 +3,13 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.api.workflowservice.v1 import (
-    DescribeWorkflowExecutionRequest,
-    DescribeWorkflowExecutionResponse,
-)
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from dedupe.model.record import Execution
-from dedupe.record.history import is_missing
+from dedupe.record.history import describe
 
 _UNSERVED = timedelta(seconds=3)
 """After which a task that no worker has taken is worth a word."""
@@ -106,18 +101,9 @@ async def _described(
 ) -> DescribeWorkflowExecutionResponse | None:
     """Describe the workflow that has the activity; None where the service knows it no more."""
     owner = execution.owner
-    run = (
-        WorkflowExecution(workflow_id=key_id, run_id=execution.run_id)
-        if owner is None
-        else WorkflowExecution(workflow_id=owner.workflow_id, run_id=owner.run_id)
-    )
-    request = DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=run)
-    try:
-        return await client.workflow_service.describe_workflow_execution(request, retry=True)
-    except RPCError as error:
-        if is_missing(error):
-            return None
-        raise
+    if owner is None:
+        return await describe(client, key_id, run_id=execution.run_id)
+    return await describe(client, owner.workflow_id, run_id=owner.run_id)
 
 
 def _attempts(found: DescribeWorkflowExecutionResponse, execution: Execution) -> Attempts | None:

@@ -7,21 +7,17 @@ way is never said to be gone.
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType, PendingActivityState
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflow.v1 import PendingActivityInfo
-from temporalio.api.workflowservice.v1 import (
-    DescribeWorkflowExecutionRequest,
-    DescribeWorkflowExecutionResponse,
-)
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client
 from temporalio.service import RPCError
 
 from dedupe.model.messages import Owner, is_referral
 from dedupe.model.outcome import Outcome, Succeeded, is_recorded
 from dedupe.record.events import is_activity_end, scheduled_id
-from dedupe.record.history import events_of, is_missing
+from dedupe.record.history import describe, events_of, is_missing
 from dedupe.record.reader import Reader
 
 MARGIN = timedelta(seconds=10)
@@ -70,7 +66,7 @@ async def whereabouts(client: Client, owner: Owner, *, now: datetime) -> Whereab
         RPCError: The service could not be asked.
         Exception: Whatever the payload codec raises for an end that it cannot decode.
     """
-    job = await _job(client, owner)
+    job = await describe(client, owner.workflow_id, run_id=owner.run_id)
     if job is None:
         return Missing()
     # A run that is closed goes on listing what was pending when it closed.
@@ -93,7 +89,7 @@ async def is_last_attempt(client: Client, owner: Owner, *, number: int, started_
     Raises:
         RPCError: The service could not be asked.
     """
-    job = await _job(client, owner)
+    job = await describe(client, owner.workflow_id, run_id=owner.run_id)
     if job is None or not job.workflow_execution_info.HasField("close_time"):
         return False
     pending = _pending(job, owner)
@@ -102,20 +98,6 @@ async def is_last_attempt(client: Client, owner: Owner, *, number: int, started_
         and pending.attempt == number
         and pending.last_started_time.ToDatetime(tzinfo=UTC) == started_at
     )
-
-
-async def _job(client: Client, owner: Owner) -> DescribeWorkflowExecutionResponse | None:
-    """Return what the service says of a call's job; None where it knows it no more."""
-    request = DescribeWorkflowExecutionRequest(
-        namespace=client.namespace,
-        execution=WorkflowExecution(workflow_id=owner.workflow_id, run_id=owner.run_id),
-    )
-    try:
-        return await client.workflow_service.describe_workflow_execution(request, retry=True)
-    except RPCError as error:
-        if is_missing(error):
-            return None
-        raise
 
 
 def _pending(job: DescribeWorkflowExecutionResponse, owner: Owner) -> PendingActivityInfo | None:

@@ -1,4 +1,4 @@
-"""The history of a key's workflow, as its readers fetch it, past the interceptors of the user's client."""
+"""What the service knows of workflows, as readers fetch it, past the interceptors of the user's client."""
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -7,7 +7,11 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import HistoryEventFilterType
 from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
+    GetWorkflowExecutionHistoryRequest,
+)
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -59,6 +63,25 @@ async def events_of(client: Client, workflow_id: str, *, run_id: str) -> AsyncGe
     async for page in _pages(client, workflow_id, run_id=run_id):
         for event in page:
             yield event
+
+
+async def describe(
+    client: Client, workflow_id: str, *, run_id: str = ""
+) -> DescribeWorkflowExecutionResponse | None:
+    """Return what the service says of one run of any workflow; None where it knows it no more.
+
+    Raises:
+        RPCError: The service could not be asked.
+    """
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id, run_id=run_id)
+    )
+    try:
+        return await client.workflow_service.describe_workflow_execution(request, retry=True)
+    except RPCError as error:
+        if is_missing(error):
+            return None
+        raise
 
 
 async def _pages(

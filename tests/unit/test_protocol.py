@@ -26,6 +26,7 @@ import dedupe.key.begin
 from dedupe.claims.claim import Claims, _Attempt
 from dedupe.claims.settle import _settle
 from dedupe.execution.attempt import Attempt
+from dedupe.key.attempts import Story
 from dedupe.model.messages import (
     FORGOTTEN,
     Claim,
@@ -424,6 +425,9 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         was_open: bool = await service.ask("terminate", lambda: service.terminate(run_id, details))
         return was_open
 
+    async def story_of(*_: Any, **__: Any) -> Story:
+        return Story(words="")
+
     async def whereabouts(client: Any, owner: Owner, *, now: datetime) -> Any:
         del now
         return await client.ask("describe", lambda: client.whereabouts(owner))
@@ -436,6 +440,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(KeyHandle, name, method)
     monkeypatch.setattr(dedupe.key.begin, "whereabouts", whereabouts)
     monkeypatch.setattr(dedupe.claims.claim, "whereabouts", whereabouts)
+    monkeypatch.setattr(dedupe.claims.claim, "story_of", story_of)
     monkeypatch.setattr(dedupe.execution.attempt, "is_last_attempt", is_last_attempt)
     monkeypatch.setattr(dedupe.claims.claim, "_ASKED_LATELY", timedelta(0))
 
