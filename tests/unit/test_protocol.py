@@ -425,7 +425,8 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         was_open: bool = await service.ask("terminate", lambda: service.terminate(run_id, details))
         return was_open
 
-    async def story_of(*_: Any, **__: Any) -> Story:
+    async def story_of(client: Any, execution: Any, *, key_id: str, now: datetime) -> Story:
+        del client, execution, key_id, now
         return Story(words="")
 
     async def whereabouts(client: Any, owner: Owner, *, now: datetime) -> Any:
