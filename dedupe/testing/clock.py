@@ -86,6 +86,8 @@ class Clock:
 
     def ends(self, job: str) -> None:
         """Lock time for a job that is about to end. Called by a workflow task, in a thread of its own."""
+        if job not in self._awaited:
+            return
         asyncio.run_coroutine_threadsafe(self._ended(job), self._loop).result(_PATIENCE)
 
     @property
@@ -145,7 +147,8 @@ class _Inbound(WorkflowInboundInterceptor):
         except workflow.ContinueAsNewError:
             raise
         except Exception:
-            _ends()
+            if workflow.info().retry_policy is None:  # otherwise another run may follow, after a while
+                _ends()
             raise
         _ends()
         return result

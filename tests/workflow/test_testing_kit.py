@@ -1,11 +1,13 @@
 """The kit for users' own tests, used as they would use it."""
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio import activity, workflow
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -106,6 +108,31 @@ async def test_time_moves_by_what_jobs_wait_for_and_no_further() -> None:
         assert await dd.run(Welcome.run, 2, 0, "flaky") == "message 2 for user 2"
         # A call that waits learns of the end up to a quarter of that time later.
         assert timedelta(0) <= await dd.now() - began - 3 * DAY - 2 * HOUR < timedelta(minutes=31)
+
+
+async def test_jobs_go_on_while_the_test_sleeps() -> None:
+    """A job that nobody awaits goes on by the time that the test moves, to its end."""
+    async with kit() as dd:
+        job = await dd.start(Welcome.run, 1, 3_600)
+        await dd.sleep(timedelta(minutes=59))
+        assert sent == []
+        began = time.monotonic()
+        await dd.sleep(timedelta(minutes=2))
+        assert await job.result() == "message 1 for user 1"
+        assert time.monotonic() - began < 10
+        assert [event.event_type for event in (await job.fetch_history()).events].count(
+            EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
+        ) == 0
+
+
+async def test_a_job_that_is_retried_is_awaited_to_its_end() -> None:
+    """Time goes on to move between the runs of a job with a retry policy."""
+    async with kit() as dd:
+        policy = RetryPolicy(initial_interval=DAY, maximum_attempts=3)
+        began = await dd.now()
+        job = await dd.start(Asserting.run, retry_policy=policy)
+        await asyncio.wait_for(job.result(), 20)
+        assert await dd.now() - began >= DAY
 
 
 async def test_jobs_run_at_once() -> None:
