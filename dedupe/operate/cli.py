@@ -208,6 +208,12 @@ _filters = _options(
 )
 
 
+def _interrupted(*_: object) -> None:
+    """End at once, whatever the SDK's threads are at. Repeating what was interrupted does no harm."""
+    os.write(sys.stderr.fileno(), b"dedupe: interrupted\n")
+    os._exit(_INTERRUPTED)
+
+
 def _command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., int]:
     """Run a command that asks the service."""
 
@@ -234,14 +240,12 @@ def _command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[...,
         async def connected() -> int:
             return await function(await where.keys(), shown, **options)
 
+        signal.signal(signal.SIGINT, _interrupted)
         try:
             return run(connected())
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
             return _NOBODY_READS
-        except KeyboardInterrupt:
-            print("dedupe: interrupted", file=sys.stderr)
-            return _INTERRUPTED
         except (DedupeError, RPCError, RuntimeError, ValueError, OSError, ImportError) as error:
             print(f"dedupe: {getattr(error, 'message', error)}", file=sys.stderr)
             return _FAILED
