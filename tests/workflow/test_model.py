@@ -279,6 +279,14 @@ class Play:
         key = self.keys[name]
         if key.state != "executing":
             return
+        if how == "fails" and self._has_left(key):
+            # Nobody is left to learn that it failed for good: whoever waits executes again.
+            self.stage.open[name].set_result("fails")
+            if key.waiting:
+                await self.executes(name)
+            else:
+                key.state = "abandoned"
+            return
         value = f"{name} {key.life}"
         self.stage.open[name].set_result("fails" if how == "fails" else value)
         key.state = "failed" if how == "fails" else "succeeded"
@@ -293,6 +301,10 @@ class Play:
             return record is not None and record.state != KeyState.EXECUTING
 
         await until(settled, what=f"the settlement of {name}")
+
+    def _has_left(self, key: Key) -> bool:
+        """Return whether the job that executes a key was cancelled."""
+        return key.owner is not None and self.expected.get(key.owner) is CancelledError
 
     async def _ended(self, number: int) -> None:
         try:
@@ -315,8 +327,7 @@ class Play:
             with pytest.raises(KeyExecutingError):
                 await self.ground.keys.forget(name)
             return
-        has_left = key.owner is not None and self.expected.get(key.owner) is CancelledError
-        if not force and has_left and key.state in {"succeeded", "failed"}:
+        if not force and self._has_left(key) and key.state in {"succeeded", "failed", "abandoned"}:
             # Its job has closed, so the service still lists the attempt, which may not be the only one.
             with pytest.raises(KeyExecutingError):
                 await self.ground.keys.forget(name)
