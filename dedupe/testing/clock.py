@@ -49,6 +49,9 @@ class Clock:
         self._changing = asyncio.Lock()
         self._awaited: Counter[str] = Counter()
         """By workflow id: how often a job is awaited that has not ended."""
+        self._over: set[str] = set()
+        """The workflow ids of jobs that have ended, or are about to."""
+        self._moves = False
 
     async def now(self) -> datetime:
         """Return the server's time."""
@@ -71,24 +74,46 @@ class Clock:
     async def awaited(self, job: str) -> AsyncGenerator[None]:
         """Let time move by what a job waits for, until it ends."""
         async with self._changing:
-            if not self._awaited:
-                await self._service.unlock_time_skipping(UnlockTimeSkippingRequest())
             self._awaited[job] += 1
+            if job in self._over:
+                del self._awaited[job]
+            await self._move()
         try:
             yield
         finally:
-            await asyncio.shield(self._ended(job))
+            await asyncio.shield(self._left(job))
+
+    async def _left(self, job: str) -> None:
+        """One that awaited a job does so no more."""
+        async with self._changing:
+            if job in self._awaited:
+                self._awaited[job] -= 1
+                self._awaited = +self._awaited
+            await self._move()
 
     async def _ended(self, job: str) -> None:
         async with self._changing:
-            if self._awaited.pop(job, 0) and not self._awaited:
-                await self._service.lock_time_skipping(LockTimeSkippingRequest())
+            self._awaited.pop(job, None)
+            await self._move()
+
+    async def _move(self) -> None:
+        """Let time move, or stand still."""
+        moves = bool(self._awaited)
+        if moves and not self._moves:
+            await self._service.unlock_time_skipping(UnlockTimeSkippingRequest())
+        elif self._moves and not moves:
+            await self._service.lock_time_skipping(LockTimeSkippingRequest())
+        self._moves = moves
+
+    def begins(self, job: str) -> None:
+        """Take notice that a job is about to begin; another one of that id may have ended before."""
+        self._over.discard(job)
 
     def ends(self, job: str) -> None:
         """Lock time for a job that is about to end. Called by a workflow task, in a thread of its own."""
-        if job not in self._awaited:
-            return
-        asyncio.run_coroutine_threadsafe(self._ended(job), self._loop).result(_PATIENCE)
+        self._over.add(job)  # first: whoever awaits it from now on sees that
+        if job in self._awaited:
+            asyncio.run_coroutine_threadsafe(self._ended(job), self._loop).result(_PATIENCE)
 
     @property
     def _service(self) -> Any:
@@ -123,6 +148,7 @@ class _Outbound(OutboundInterceptor):
         self._clock = clock
 
     async def start_workflow(self, input: StartWorkflowInput) -> WorkflowHandle[Any, Any]:
+        self._clock.begins(input.id)
         handle = await super().start_workflow(input)
         handle.__class__ = _Handle
         started = cast("_Handle", handle)

@@ -85,8 +85,11 @@ class DedupeEnvironment:
         """Move time on, for jobs that are running and for records that expire.
 
         Raises:
-            RuntimeError: A job is awaited, and moves time itself.
+            RuntimeError: A job is awaited, and moves time itself; or a key is given as executing.
         """
+        if executing := self._givens.executing:
+            message = f"time stands still while a key is executing: finish {', '.join(executing)} first"
+            raise RuntimeError(message)
         await self._clock.sleep(duration)
 
     def executions(self, key: str) -> int:

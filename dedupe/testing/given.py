@@ -77,6 +77,11 @@ class Givens:
         self._runs = False
         self._executing: dict[tuple[str, Scope, str | None], Given] = {}
 
+    @property
+    def executing(self) -> list[str]:
+        """The keys whose activities are yet to end. That server skips no time while an activity is open."""
+        return [key for key, _, _ in self._executing]
+
     async def begin(
         self, key: str, *, activity: str, scope: Scope, job: str | None, ttl: timedelta | None
     ) -> None:

@@ -23,6 +23,7 @@ from dedupe.testing.environment import found_server
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 sent: list[int] = []
+gate = asyncio.Event()
 
 
 @activity.defn
@@ -63,6 +64,23 @@ class Welcome:
         return str(answer) if isinstance(answer, str) else f"{answer.type}: {answer.message}"
 
 
+@activity.defn
+async def wait_for_gate() -> None:
+    """Wait until the test opens the gate."""
+    await gate.wait()
+
+
+@workflow.defn
+class Gated:
+    """Goes through the gate, and waits for a day."""
+
+    @workflow.run
+    async def run(self) -> None:
+        """Do so."""
+        await workflow.execute_activity(wait_for_gate, start_to_close_timeout=timedelta(seconds=30))
+        await workflow.sleep(DAY)
+
+
 @workflow.defn
 class Asserting:
     """Asserts something that does not hold."""
@@ -81,7 +99,9 @@ def nothing_sent() -> None:
 
 def kit(**options: Any) -> Any:
     """Return the environment of these jobs."""
-    return dedupe.testing.environment(workflows=[Welcome, Asserting], activities=[send, flaky], **options)
+    return dedupe.testing.environment(
+        workflows=[Welcome, Gated, Asserting], activities=[send, flaky, wait_for_gate], **options
+    )
 
 
 async def test_a_record_with_a_ttl_lasts_as_long_as_it_says() -> None:
@@ -123,6 +143,34 @@ async def test_jobs_go_on_while_the_test_sleeps() -> None:
         assert [event.event_type for event in (await job.fetch_history()).events].count(
             EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED
         ) == 0
+
+
+async def test_a_job_that_has_ended_moves_no_time() -> None:
+    """Its result may be asked for again, and much later: nothing leaps ahead meanwhile."""
+    async with kit() as dd:
+        job = await dd.start(Welcome.run, 1, 3_600)
+        await dd.sleep(2 * HOUR)
+        before = await dd.now()
+        for _ in range(5):
+            assert await job.result() == "message 1 for user 1"
+        assert await dd.now() - before < timedelta(seconds=20)
+        again = await dd.start(Welcome.run, 1, 86_400, id=job.id)
+        assert await again.result() == "message 1 for user 1"
+        assert timedelta(0) <= await dd.now() - before - DAY < timedelta(seconds=20)
+
+
+async def test_one_that_stops_awaiting_a_job_stops_no_other() -> None:
+    """Time moves as long as anybody awaits the job."""
+    gate.clear()
+    async with kit() as dd:
+        job = await dd.start(Gated.run)
+        patient = asyncio.ensure_future(job.result())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job.result(), 0.3)
+        with pytest.raises(RuntimeError, match="while a job is awaited"):
+            await dd.sleep(DAY)
+        gate.set()
+        await asyncio.wait_for(patient, 20)
 
 
 async def test_a_job_that_is_retried_is_awaited_to_its_end() -> None:
@@ -219,12 +267,14 @@ async def test_mistakes_are_told() -> None:
 
 
 async def test_time_is_moved_by_one_hand() -> None:
-    """While a job is awaited, which moves time, the test cannot."""
+    """While a key is given as executing time stands still, and the test is told so."""
     async with kit() as dd:
         await dd.given("welcome-1", activity=send, executing=True)
         awaited = asyncio.ensure_future(dd.run(Welcome.run, 1, id="waiting"))
         await asyncio.sleep(0.2)
-        with pytest.raises(RuntimeError, match=r"while a job is awaited \(waiting\)"):
+        with pytest.raises(
+            RuntimeError, match="time stands still while a key is executing: finish welcome-1"
+        ):
             await dd.sleep(DAY)
         await dd.finish("welcome-1", succeeded="theirs")
         assert await awaited == "theirs"
