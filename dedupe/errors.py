@@ -75,6 +75,12 @@ class KeyExecutingError(DedupeError):
     template = "deduplication key {key!r} is executing. Wait for its end, or drop it with force=True."
 
 
+class KeyChangedError(DedupeError):
+    """A record that was listed was to be dropped, and another one has taken its place."""
+
+    template = "deduplication key {key!r} has changed since it was listed, and is kept. List it again."
+
+
 class UnprotectedExecutionError(DedupeError):
     """An activity has ended for a call that never held its key."""
 

@@ -51,8 +51,8 @@ def main() -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0 done, 1 there is no such record, 2 it failed; as a shell has it where it was
-        interrupted, or nobody reads its output any more.
+        The exit status: 0 it is done, 1 there is no such record, 2 it failed; 130 it was interrupted, 141
+        nobody reads its output any more.
     """
     try:
         return int(_dedupe.main(prog_name="dedupe", standalone_mode=False) or 0)
@@ -344,14 +344,15 @@ async def _forget(
     **filters: Any,
 ) -> int:
     """Drop records: the next call with such a key executes. Keys, a file of them, or options as of `list`."""
-    given = [*key, *(line.rstrip("\n") for line in file or () if line.strip())]
+    given: list[str | KeyRecord] = [*key, *(line.rstrip("\n") for line in file or () if line.strip())]
     is_filtered = any(filters.values())
     if bool(given) == is_filtered:
         raise click.UsageError("give either keys (as arguments, or --file), or options that say which")
     if is_filtered:
-        given = [record.key async for record in _listed(keys, filters)]
+        given = [record async for record in _listed(keys, filters)]
     if dry_run:
-        print("\n".join(given))
+        for each in given:
+            print(each if isinstance(each, str) else each.key)
         print(f"{len(given)} would be forgotten", file=sys.stderr)
         return 0
     if not yes and len(given) > 1 and sys.stdin.isatty():
@@ -359,7 +360,7 @@ async def _forget(
     return await _forget_each(keys, given, force=force, reason=reason)
 
 
-async def _forget_each(keys: Keys, given: list[str], *, force: bool, reason: str) -> int:
+async def _forget_each(keys: Keys, given: list[str | KeyRecord], *, force: bool, reason: str) -> int:
     forgotten, absent, failed = 0, 0, 0
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -373,7 +374,7 @@ async def _forget_each(keys: Keys, given: list[str], *, force: bool, reason: str
                 forgotten += 1
             else:
                 absent += 1
-                if len(given) == 1:
+                if given == [each.key]:
                     print(await keys.absent(each.key), file=sys.stderr)
     if len(given) == 1:
         if forgotten:

@@ -23,6 +23,7 @@ from temporalio.service import RPCError
 from dedupe.errors import (
     DedupeError,
     InvalidDeduplicationKeyError,
+    KeyChangedError,
     KeyExecutingError,
     UnreadableRecordError,
 )
@@ -253,21 +254,29 @@ class DedupeKeys:
             RPCError: The service could not be asked.
         """
         scoped = self._keyspace.scoped(key, scope=scope, job=job)
-        handle = KeyHandle(client=self._client, key_id=scoped.format())
+        return await self._drop(scoped.format(), scoped.key, force=force, reason=reason)
+
+    async def _drop(
+        self, key_id: str, key: str, *, force: bool, reason: str, listed: KeyRecord | None = None
+    ) -> bool:
+        """Drop what is recorded; only what was listed, where it was. Return whether there was anything."""
+        handle = KeyHandle(client=self._client, key_id=key_id)
         for _ in range(_ROUNDS):
-            with _readable(handle.key_id):
+            with _readable(key_id):
                 record = await handle.read(now=await self._now())
             if isinstance(record, Absent):
                 return False
+            if listed is not None and not _is_listed(record, listed):
+                raise KeyChangedError(key=key)
             if not force and await self._is_executing(record):
                 break
             if await self._forget(handle, record.execution, reason=reason):
                 return True
-        raise KeyExecutingError(key=scoped.key)
+        raise KeyExecutingError(key=key)
 
     async def forget_each(
         self,
-        keys: Iterable[str],
+        keys: Iterable[str | KeyRecord],
         *,
         scope: Scope = Scope.PROJECT,
         job: str | None = None,
@@ -276,17 +285,22 @@ class DedupeKeys:
     ) -> AsyncIterator[Forgotten]:
         """Forget many keys, some at once, and yield what became of each. Repeating it does no harm.
 
-        Takes what `forget` takes.
+        Takes what `forget` takes, and records as they were listed: of such a key nothing else is dropped, as
+        an execution that succeeded since.
         """
 
-        async def forget(key: str) -> Forgotten:
+        async def forget(key: str | KeyRecord) -> Forgotten:
+            name = key if isinstance(key, str) else key.key
             try:
-                was = await self.forget(key, scope=scope, job=job, force=force, reason=reason)
+                if isinstance(key, str):
+                    was = await self.forget(key, scope=scope, job=job, force=force, reason=reason)
+                else:
+                    was = await self._drop(key.workflow_id, name, force=force, reason=reason, listed=key)
             except (DedupeError, RPCError) as error:
-                return Forgotten(key=key, error=error)
-            return Forgotten(key=key, was_recorded=was)
+                return Forgotten(key=name, error=error)
+            return Forgotten(key=name, was_recorded=was)
 
-        async def given() -> AsyncIterator[str]:
+        async def given() -> AsyncIterator[str | KeyRecord]:
             for key in keys:
                 yield key
 
@@ -374,6 +388,12 @@ class DedupeKeys:
         if self._skips_time is None:
             self._skips_time = await is_time_skipping(self._client)
         return self._skips_time
+
+
+def _is_listed(record: Executing | Settled, listed: KeyRecord) -> bool:
+    """Return whether a record is the one that was listed, and stands where it stood."""
+    settled_at = record.settled_at if isinstance(record, Settled) else None
+    return (record.execution.started_at, settled_at) == (listed.started_at, listed.settled_at)
 
 
 async def _in_order(

@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
 from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
-from dedupe.errors import KeyExecutingError
+from dedupe.errors import KeyChangedError, KeyExecutingError
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
@@ -212,6 +212,37 @@ async def test_forgetting_while_ten_claim_leaves_no_claim_behind(real: Ground) -
     results = [ended.value for step in ends for ended in step]
     assert set(results) <= set(real.effects.arguments)
     assert real.effects.most_at_once["key"] == 1
+
+
+async def test_only_what_was_listed_is_forgotten(real: Ground) -> None:
+    """A key that was listed as failed and has succeeded since keeps its record, even by force."""
+    real.effects.then(ApplicationError("no"), "yes")
+    async with real.worker():
+        for key in ("key", "other"):
+            await real.call(Call(key=key, skip_failure=True))
+        failed, other = [await real.keys.get(key) for key in ("key", "other")]
+        assert failed is not None
+        assert other is not None
+        assert await real.call() == returned("argument")
+        outcomes = [each async for each in real.keys.forget_each([failed, other], force=True)]
+    assert [(each.key, type(each.error), each.was_recorded) for each in outcomes] == [
+        ("key", KeyChangedError, False),
+        ("other", type(None), True),
+    ]
+    assert await real.state() is KeyState.SUCCEEDED
+    assert await real.state("other") is None
+
+
+async def test_hidden_keys_that_were_listed_are_forgotten(real_grounds: Grounds) -> None:
+    """A record names a hidden key by its HMAC, which is no key to hide again."""
+    ground = real_grounds(key_secret="secret")  # noqa: S106 - of a test
+    async with ground.worker():
+        await ground.call()
+    listed = await ground.keys.get("key")
+    assert listed is not None
+    [outcome] = [each async for each in ground.keys.forget_each([listed])]
+    assert outcome.was_recorded
+    assert await ground.state() is None
 
 
 async def _closed(job: WorkflowHandle[Any, Any]) -> bool:
