@@ -93,7 +93,7 @@ Cancel = Callable[..., None]
 
 
 class Cancellation:
-    """What cancels an activity that is running, and what the activity is told of the reason."""
+    """What cancels a running activity, and the reason that the activity can read."""
 
     def __init__(self, running: Any) -> None:
         """Take hold of the SDK's record of a running activity."""

@@ -44,6 +44,8 @@ _TELL_AFTER = timedelta(seconds=5)
 """Of waiting, from when on a call says what it waits for."""
 _TOLD_LATELY = timedelta(seconds=5)
 """For how long that counts as known."""
+_TELL_WITHIN = timedelta(seconds=1)
+"""How long it may take to find out: a claim that does not heartbeat is taken for lost."""
 _MOST_CROWDS = 1_000
 """Keys whose crowds a worker knows of."""
 _FIRST_DELAY = timedelta(seconds=1)
@@ -127,9 +129,10 @@ class Claims:
         if told is not None and time.monotonic() < told[0] + _TOLD_LATELY.total_seconds():
             return told[1]
         try:
-            story = await story_of(self.client, execution, key_id=key_id, now=now)
-        except RPCError as error:
-            story = Story(words=f"the service could not be asked: {error.message}")
+            async with asyncio.timeout(_TELL_WITHIN.total_seconds()):
+                story = await story_of(self.client, execution, key_id=key_id, now=now)
+        except (RPCError, TimeoutError) as error:
+            story = Story(words=f"the service could not be asked ({type(error).__name__})")
         self._stories.pop(execution.run_id, None)
         self._stories[execution.run_id] = time.monotonic(), story
         if len(self._stories) > _MOST_CROWDS:
