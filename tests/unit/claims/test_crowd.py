@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from temporalio.client import Client
@@ -27,7 +27,8 @@ EXECUTION = Execution(
 @pytest.fixture
 def claims() -> Claims:
     """The claims of a worker, whose service is not asked."""
-    return Claims(client=cast("Client", None), task_queue="keys", most_following=25, in_place=frozenset())
+    client: Any = None
+    return Claims(client=client, task_queue="keys", most_following=25, in_place=frozenset())
 
 
 def returns(claims: Claims, key: str, delay: timedelta, number: int) -> list[float]:
