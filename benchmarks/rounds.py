@@ -128,9 +128,9 @@ class Requests(Way):
     """The two requests of a new key, and nothing else: what a miss takes at least, beside its activity."""
 
     async def lap(self, bench: Bench, *, concurrency: int, jobs: int) -> Lap:
-        """Begin and record so many executions, as many at a time as a worker has activity slots."""
+        """Begin and record so many executions: one by one, or as many at a time as a worker has slots."""
         del concurrency, jobs
-        slots = asyncio.Semaphore(_SLOTS)
+        slots = asyncio.Semaphore(_SLOTS if self.at_once else 1)
         owner = Owner(workflow_id=f"bench-job-{uuid4()}", run_id=str(uuid4()), activity_id="dedupe~1")
 
         async def begin_and_record() -> None:
@@ -207,6 +207,13 @@ class Table:
     def ratio(self, name: str, what: str, *, to: str = PLAIN_WAY.name) -> Figure:
         """Return one figure of a way relative to another way's, round by round."""
         return Figure.of_ratios(self._each(name, what), self._each(to, what))
+
+    def ratio_to_floor(self, what: str) -> Figure | None:
+        """Return one figure of a miss relative to its floor: a plain activity, and the two requests alone."""
+        if REQUESTS.name not in self.laps:
+            return None
+        floor = map(sum, zip(self._each(PLAIN_WAY.name, what), self._each(REQUESTS.name, what), strict=True))
+        return Figure.of_ratios(self._each(MISS.name, what), list(floor))
 
     def _each(self, name: str, what: str) -> list[float]:
         return [float(getattr(lap, what)) for lap in self.laps[name]]

@@ -65,7 +65,9 @@ class Scale:
     """Jobs of one call that a peer runs for each way in each round."""
 
 
-_ROWS = tuple(in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, READING_WAY, HIT, MISS, WRAPPER_HIT, CHILD_HIT))
+_ROWS = tuple(
+    in_a_row(way) for way in (PLAIN_WAY, LOCAL_WAY, READING_WAY, HIT, MISS, REQUESTS, WRAPPER_HIT, CHILD_HIT)
+)
 _GATHERED = tuple(
     (tuple(gathered(way, calls) for way in (PLAIN_WAY, MISS, REQUESTS)), calls) for calls in GATHERED
 )
@@ -75,7 +77,7 @@ _CROWDED = (PLAIN_WAY, MISS, HIT, JOINED, *BY_HAND)
 
 QUICK = Scale(
     lifted=(
-        (_ROWS[:4], Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
+        (_ROWS[:6], Effort(concurrency=1, jobs=1, rounds=3, budget=15)),
         (CORE, Effort(concurrency=1, jobs=6, rounds=3, budget=10)),
         (_CROWDED[:4], Effort(concurrency=50, jobs=50, rounds=3, budget=20)),
         (_GATHERED[0][0], Effort(concurrency=1, jobs=1, rounds=2, budget=20)),
