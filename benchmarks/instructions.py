@@ -168,7 +168,7 @@ def _miss(client: Client) -> Part:
         return _RESULT
 
     async def miss() -> None:
-        _require_result(await attempt.run(effect))
+        _require_result(await attempt.run(effect, encode=lambda result: result))
 
     return miss
 

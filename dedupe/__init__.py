@@ -25,6 +25,8 @@ from dedupe.errors import (
     InvalidKeyspaceError,
     KeyChangedError,
     KeyExecutingError,
+    KeyHeldError,
+    KeyNotResolvedError,
     PluginMissingError,
     UnprotectedExecutionError,
     UnreadableRecordError,
@@ -32,6 +34,7 @@ from dedupe.errors import (
 from dedupe.execution.current import Execution, current_execution
 from dedupe.job.calls import execute_activity, start_activity
 from dedupe.key.attempts import Attempts
+from dedupe.model.findings import DidNotHappen, Happened, StillUnknown
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
 from dedupe.operate.keys import DedupeKeys, Forgotten, KeyRecord, KeyState
@@ -47,18 +50,23 @@ __all__ = [
     "DedupeKeys",
     "DedupePlugin",
     "DeduplicationConflictError",
+    "DidNotHappen",
     "Execution",
     "FailedResult",
     "Forgotten",
+    "Happened",
     "InvalidCallError",
     "InvalidDeduplicationKeyError",
     "InvalidKeyspaceError",
     "KeyChangedError",
     "KeyExecutingError",
+    "KeyHeldError",
+    "KeyNotResolvedError",
     "KeyRecord",
     "KeyState",
     "PluginMissingError",
     "Scope",
+    "StillUnknown",
     "UnprotectedExecutionError",
     "UnreadableRecordError",
     "current_execution",

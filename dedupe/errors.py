@@ -81,6 +81,21 @@ class KeyChangedError(DedupeError):
     template = "deduplication key {key!r} has changed since it was listed, and is kept. List it again."
 
 
+class KeyHeldError(DedupeError):
+    """The record of a key that is held was to be dropped."""
+
+    template = (
+        "deduplication key {key!r} is held, since nobody knows whether its effect happened: {reason}. "
+        "Resolve it, or drop it with force=True."
+    )
+
+
+class KeyNotResolvedError(DedupeError):
+    """A key was to be resolved that is not held, or is not over."""
+
+    template = "deduplication key {key!r} was not resolved: {reason}."
+
+
 class UnprotectedExecutionError(DedupeError):
     """An activity has ended for a call that never held its key."""
 

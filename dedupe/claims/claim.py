@@ -25,11 +25,12 @@ from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.execution.sticky import unstick
 from dedupe.key.attempts import Story, story_of
 from dedupe.key.begin import Beginning, UnderWay, begin, is_under_way
-from dedupe.key.owner import MARGIN, Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
-from dedupe.model.decision import Begin, Refuse, Share, decide
-from dedupe.model.messages import WAITING, Claim, Execute, Owner, Wait, earliest, encode_referral
+from dedupe.key.owner import Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
+from dedupe.key.unknown import record_or_hold
+from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
+from dedupe.model.messages import WAITING, Claim, Execute, Owner, Reconcile, Wait, earliest, encode_referral
 from dedupe.model.outcome import Abandoned, Answer, How
-from dedupe.model.record import Closed, Execution, Record, Run, Settled, record_of
+from dedupe.model.record import MARGIN, Closed, Execution, Held, Record, Run, Settled, Unknown, record_of
 from dedupe.record.handle import KeyHandle
 
 _ROUNDS = 10
@@ -174,6 +175,7 @@ class _Attempt:
         self.key = KeyHandle(client=claims.client, key_id=claim.question.key_id)
         self.asked_at = earliest(claim.asked_at, info.scheduled_time)
         self.story, self.missing_since = _remembered(info.heartbeat_details)
+        self.unknown: Unknown | None = None
         self._began = time.monotonic()
 
     @property
@@ -205,6 +207,11 @@ class _Attempt:
                     raise error
                 case Share(execution):
                     await self._wait(execution)
+                case Hold(held):
+                    self.unknown = held.unknown
+                    if self._may_reconcile(held):
+                        return encode_referral(self._reconcile(held.execution))
+                    await self._wait_for(held.execution, held.unknown)
                 case Begin():
                     if (answer := await self._begin(decision)) is not None:
                         return answer
@@ -268,7 +275,8 @@ class _Attempt:
             raise self._waiting(_FIRST_DELAY)
         if begun is not None:
             execution = Execution(run_id=begun.run_id, start=begun.start, started_at=self.now)
-            await self._wait_for(execution)
+            if begun.start.unknown is None:
+                await self._wait_for(execution)
         return None
 
     async def _wait(self, execution: Execution) -> None:
@@ -279,13 +287,16 @@ class _Attempt:
                 case Alive() | Unclear():
                     pass
                 case Ended(outcome):
-                    await self.key.record(execution.run_id, outcome)
+                    await record_or_hold(self.key, execution, outcome, now=self.now)
+                    return
+                case Gone(begun) if begun and begun == execution.answered:
+                    await self.key.record(execution.run_id, Abandoned())
                     return
                 case Gone():
-                    await self.key.record(execution.run_id, Abandoned())
+                    await record_or_hold(self.key, execution, Abandoned(), now=self.now)
                     return
                 case Missing() if self._has_been_missing_for(execution):
-                    await self.key.record(execution.run_id, Abandoned())
+                    await record_or_hold(self.key, execution, Abandoned(), now=self.now)
                     return
                 case Missing():
                     raise self._waiting(_FIRST_DELAY)
@@ -293,32 +304,62 @@ class _Attempt:
                     assert_never(never)
         await self._wait_for(execution)
 
-    async def _wait_for(self, execution: Execution) -> None:
+    def _may_reconcile(self, held: Held) -> bool:
+        """Return whether the job is to ask now what became of a held execution.
+
+        Raises:
+            ApplicationError: Of type `WAITING`: it is to ask later.
+        """
+        if not self.claim.question.reconciles:
+            return False
+        due = max(held.unknown.over_at, self.claim.reconcile_at or held.unknown.over_at)
+        if due <= self.now:
+            return True
+        self.story = _story_of(held.unknown).words
+        raise self._waiting(at_most=due - self.now)
+
+    def _reconcile(self, execution: Execution) -> Reconcile:
+        return Reconcile(
+            asked_at=self.asked_at,
+            run_id=execution.run_id,
+            idempotency_key=execution.start.idempotency_key,
+            generation=execution.start.generation,
+        )
+
+    async def _wait_for(self, execution: Execution, unknown: Unknown | None = None) -> None:
         """Follow a run for a while, or to its end, if there is room. The call shares that end.
+
+        Args:
+            execution: Of the run.
+            unknown: Why it is held; None: it is not.
 
         Raises:
             ApplicationError: Of type `WAITING`: there is no room, or no time left.
         """
         self.claim = self.claim.model_copy(update={"waited_for": execution.run_id})
         async with self.claims.slot() as is_free:
-            if not is_free or await self._follow(execution):
+            if not is_free or await self._follow(execution, unknown):
                 if self.now - self.info.scheduled_time >= _TELL_AFTER:
-                    await self._tell(execution)
+                    await self._tell(execution, unknown)
                 raise self._waiting()
 
-    async def _tell(self, execution: Execution) -> None:
+    async def _tell(self, execution: Execution, unknown: Unknown | None) -> None:
         """Find out what this call is waiting for, and have it shown with the pending activity."""
-        story = await self.claims.story(execution, key_id=self.key.key_id, now=self.now)
+        if unknown is not None:
+            story = _story_of(unknown)
+        else:
+            story = await self.claims.story(execution, key_id=self.key.key_id, now=self.now)
         if story.is_stuck and self.story != story.words:
             activity.logger.warning("waiting for deduplication key %r: %s", self.key.key_id, story.words)
         self.story = story.words
 
-    async def _follow(self, execution: Execution) -> bool:
+    async def _follow(self, execution: Execution, unknown: Unknown | None) -> bool:
         """Return whether this attempt is to end before the run does."""
         remaining = _PART_FOLLOWED * (self.info.start_to_close_timeout or _LEG) - self._elapsed
-        end = asyncio.ensure_future(self.key.wait(execution.run_id))
+        known = 0 if unknown is None else unknown.event_id
+        end = asyncio.ensure_future(self.key.wait(execution.run_id, after=known))
         stopping = asyncio.ensure_future(activity.wait_for_worker_shutdown())
-        beating = asyncio.ensure_future(self._beat(execution))
+        beating = asyncio.ensure_future(self._beat(execution, unknown))
         try:
             await asyncio.wait(
                 {end, stopping},
@@ -333,11 +374,11 @@ class _Attempt:
             for task in (end, stopping, beating):
                 task.cancel()
 
-    async def _beat(self, execution: Execution) -> None:
+    async def _beat(self, execution: Execution, unknown: Unknown | None) -> None:
         """Tell the service that this attempt is alive, so that another worker goes on if this one dies."""
         while self.info.heartbeat_timeout is not None:
             if self.now - self.info.scheduled_time >= _TELL_AFTER:
-                await self._tell(execution)
+                await self._tell(execution, unknown)
             self._heartbeat()
             await asyncio.sleep(self.info.heartbeat_timeout.total_seconds() / 3)
 
@@ -357,7 +398,9 @@ class _Attempt:
     def _heartbeat(self) -> None:
         activity.heartbeat(self.story, None if self.missing_since is None else self.missing_since.isoformat())
 
-    def _waiting(self, delay: timedelta | None = None) -> ApplicationError:
+    def _waiting(
+        self, delay: timedelta | None = None, *, at_most: timedelta = timedelta.max
+    ) -> ApplicationError:
         """Return the benign error that makes this claim come back, in time for its own deadline."""
         info = self.info
         elapsed = self.now - info.scheduled_time
@@ -367,12 +410,14 @@ class _Attempt:
             delay = max(first, elapsed / 4)
             if not self.claims.skips_time:
                 delay = self.claims.spaced(self.key.key_id, min(delay, longest))
+        delay = min(delay, at_most)
         if info.schedule_to_close_timeout is not None:
             remaining = info.schedule_to_close_timeout - elapsed - timedelta(milliseconds=20)
             if remaining > timedelta(milliseconds=20):
                 delay = min(delay, remaining)
         return ApplicationError(
             f"waiting for deduplication key {self.claim.question.key!r}{self.story and ': '}{self.story}",
+            *([] if self.unknown is None else [self.unknown.why]),
             type=WAITING,
             next_retry_delay=delay,
             category=ApplicationErrorCategory.BENIGN,
@@ -383,6 +428,15 @@ def _remembered(details: Sequence[Any]) -> tuple[str, datetime | None]:
     """Return what an earlier attempt knew: the story, and since when the job that executes is missing."""
     story, since = [*details, None, None][:2]
     return str(story or ""), None if since is None else datetime.fromisoformat(str(since)).astimezone(UTC)
+
+
+def _story_of(unknown: Unknown) -> Story:
+    """Return what those who wait for a held execution are waiting for."""
+    words = (
+        f"it is held since {unknown.since:%Y-%m-%d %H:%M:%S} UTC, as nobody knows whether its effect "
+        f"happened ({unknown.why}); resolve it"
+    )
+    return Story(words=words, is_stuck=True)
 
 
 def _run_of(record: Record) -> str | None:

@@ -15,9 +15,10 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
-from dedupe.model.decision import Begin, Refuse, Share, decide
+from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
 from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral
 from dedupe.model.outcome import Answer
+from dedupe.model.record import Held
 from dedupe.record.handle import KeyHandle
 
 _EVER = datetime.max.replace(tzinfo=UTC)
@@ -64,7 +65,7 @@ class Peeks:
                 return answer.encode()
             case Refuse(refusal):
                 return encode_referral(Refused(type=str(refusal.type), message=refusal.message))
-            case Share(execution):
+            case Share(execution) | Hold(Held(execution=execution)):
                 return encode_referral(Wait(run_id=execution.run_id))
             case Begin():
                 return encode_referral(begin)

@@ -1,7 +1,8 @@
 """The attempt: acquire the key, have the effect, record how it ended. What runs in place of a twin.
 
-Invariant: the effect begins only while an open run of the key names this call and has no outcome. Of two
-outcomes the first counts: an attempt that may not be the only one returns what is recorded, not what it saw.
+Invariants: the effect begins only while an open run of the key names this call and has no outcome; and where
+an unknown outcome is held, only if every attempt before has failed and said so. Of two outcomes the first
+counts: an attempt that may not be the only one returns what is recorded, not what it saw.
 """
 
 import asyncio
@@ -14,23 +15,35 @@ from typing import Any, TypeVar, assert_never
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.exceptions import is_cancelled_exception
 from temporalio.service import RPCError
 
 from dedupe.errors import DedupeError
 from dedupe.key.begin import Beginning, Begun, UnderWay, begin
 from dedupe.key.owner import is_last_attempt
-from dedupe.model.decision import Begin, Refuse, Share, decide
-from dedupe.model.messages import TOO_LARGE, Owner, Question, Referral, Refused, Start, Wait, encode_referral
+from dedupe.key.unknown import interrupted
+from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
+from dedupe.model.messages import (
+    TOO_LARGE,
+    Owner,
+    Question,
+    Referral,
+    Refused,
+    Start,
+    UnknownOutcome,
+    Wait,
+    encode_referral,
+)
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, unrecorded
-from dedupe.model.record import Absent, Executing, Execution, Record, Settled
+from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, over_at
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
 
 _ROUNDS = 10
 """How often an attempt reads a key whose runs come and go, before it leaves the key to a claim."""
 
 T = TypeVar("T")
-Effect = Callable[[Start], Awaitable[Payload]]
-"""Has the effect, and returns the encoded result."""
+Effect = Callable[[Start], Awaitable[T]]
+"""Has the effect, and returns its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +70,12 @@ class Attempt:
     began: float = field(default_factory=time.monotonic)
     """When this attempt was started, on this process's clock."""
 
-    async def run(self, effect: Effect) -> Payload:
+    async def run(self, effect: Effect[T], *, encode: Callable[[T], Payload]) -> Payload:
         """Execute, or return what keeps this attempt from it. The payload is marked as what it is.
+
+        Args:
+            effect: Has the effect.
+            encode: Encodes its result, as it is recorded.
 
         Raises:
             Exception: What the effect raised. The service decides whether it is attempted again.
@@ -74,27 +91,27 @@ class Attempt:
         match found:
             case Answer():
                 return found.encode()
-            case _Held():
-                return await self._execute(found, effect)
+            case _Acquired():
+                return await self._execute(found, effect, encode)
             case _:
                 return encode_referral(found)
 
-    async def _acquire(self) -> "Answer | _Held | Referral":
+    async def _acquire(self) -> "Answer | _Acquired | Referral":
         """Take the key, find it taken by an attempt of this very call, or learn why it cannot be had."""
         if self.number == 1 and self.waited_for is None:
             begun = await begin(self.key, Absent(), self._beginning, now=self.now)
             if isinstance(begun, Begun):
-                return _Held(begun, alone=True)
+                return self._begun(begun)
         for _ in range(_ROUNDS):
             found = await self._find()
             if found is not None:
                 return found
         return self._wait()
 
-    async def _find(self) -> "Answer | _Held | Referral | None":
+    async def _find(self) -> "Answer | _Acquired | Referral | None":
         """Return what the record is to this attempt; None where another call was faster: read again."""
         record = await self.key.read(now=self.now)
-        mine = self._mine(record)
+        mine = await self._mine(record)
         if mine is not None:
             return mine
         decision = decide(self.question, record, asked_at=self.asked_at, waited_for=self.waited_for)
@@ -103,65 +120,115 @@ class Attempt:
                 return decision
             case Refuse(error):
                 return Refused(type=str(error.type), message=error.message)
-            case Share(execution):
+            case Share(execution) | Hold(Held(execution=execution)):
                 return self._wait(execution.run_id)
             case Begin(before):
                 begun = await begin(self.key, before, self._beginning, now=self.now)
                 if isinstance(begun, UnderWay):
                     return self._wait()
-                return None if begun is None else _Held(begun, alone=True)
+                return None if begun is None else self._begun(begun)
             case _ as never:
                 assert_never(never)
 
-    def _mine(self, record: Record) -> "Answer | _Held | None":
+    def _begun(self, begun: Begun) -> "_Acquired | Wait":
+        """Return that this attempt holds the key, and is the first one that does."""
+        if begun.start.unknown is not None:  # an execution before it may have had its effect
+            return self._wait(begun.run_id)
+        return _Acquired(begun, alone=True)
+
+    async def _mine(self, record: Record) -> "Answer | _Acquired | Wait | None":
         """Return what a run says that names this call; None where the current run does not."""
         if isinstance(record, Absent):
             return None
         execution = record.execution
         if execution.owner is None or not execution.owner.is_same_call(self.owner):
             return None
-        if isinstance(record, Executing):
-            return _Held(Begun(run_id=execution.run_id, start=execution.start), alone=False)
-        return _own_answer(record)
+        match record:
+            case Executing():
+                if execution.start.hold and not self._follows_an_answer(execution):
+                    why = "an attempt ended without an answer"
+                    return await self._hold(execution.run_id, why, over_at=over_at(execution, now=self.now))
+                return _Acquired(Begun(run_id=execution.run_id, start=execution.start), alone=False)
+            case Held():
+                return self._wait(execution.run_id)
+            case Settled():
+                return _own_answer(record)
 
-    async def _execute(self, held: "_Held", effect: Effect) -> Payload:
+    def _follows_an_answer(self, execution: Execution) -> bool:
+        """Return whether each attempt before has failed and said so. After a reset nobody can tell."""
+        return self.number > 1 and execution.answered == self.number - 1
+
+    async def _execute(
+        self, acquired: "_Acquired", effect: Effect[T], encode: Callable[[T], Payload]
+    ) -> Payload:
         try:
-            result = await effect(held.begun.start)
-        except BaseException:
-            await _to_its_end(self._leave(held))
+            result = await effect(acquired.begun.start)
+        except BaseException as error:
+            await _to_its_end(self._leave(acquired, error))
+            if acquired.begun.start.hold and is_cancelled_exception(error):
+                raise interrupted() from error
             raise
-        return await _to_its_end(self._record(held, result))
-
-    async def _leave(self, held: "_Held") -> None:
-        """Tell those who wait that nothing will come of this call, if its job has closed meanwhile."""
         try:
+            payload = encode(result)
+        except Exception as error:
+            if acquired.begun.start.hold:
+                why = f"its effect happened, and its result cannot be encoded ({type(error).__name__})"
+                return encode_referral(await _to_its_end(self._hold(acquired.begun.run_id, why)))
+            await _to_its_end(self._leave(acquired, error))
+            raise
+        return await _to_its_end(self._record(acquired, payload))
+
+    async def _leave(self, acquired: "_Acquired", error: BaseException) -> None:
+        """Note what the next attempt has to know of this one, and those who wait if there will be none."""
+        start, run_id = acquired.begun.start, acquired.begun.run_id
+        try:
+            if start.hold and is_cancelled_exception(error):
+                await self._hold(run_id, "its attempt was interrupted")
+                return
+            if start.hold and isinstance(error, Exception):
+                await self.key.answered(run_id)
+            elif start.hold:  # it will be completed from elsewhere, or this process ends
+                return
             if await is_last_attempt(
                 self.key.client, self.owner, number=self.number, started_at=self.started_at
             ):
-                await self.key.record(held.begun.run_id, Abandoned())
-        except Exception as error:  # noqa: BLE001 - they find out, when this attempt must be over
-            activity.logger.debug("could not give up deduplication key %r: %r", self._key, error)
+                await self.key.record(run_id, Abandoned())
+        except Exception as failed:  # noqa: BLE001 - they find out, when this attempt must be over
+            activity.logger.debug("could not give up deduplication key %r: %r", self._key, failed)
 
-    async def _record(self, held: "_Held", result: Payload) -> Payload:
+    async def _hold(self, run_id: str, why: str, *, over_at: datetime | None = None) -> Wait:
+        """Hold the key, and return that its call is to wait.
+
+        Raises:
+            RPCError: The service did not take the request.
+        """
+        await self.key.hold(run_id, UnknownOutcome(why=why, over_at=over_at or self.now))
+        activity.logger.warning("deduplication key %r is held: %s", self._key, why)
+        return Wait(asked_at=self.asked_at, run_id=run_id, held=why)
+
+    async def _record(self, acquired: "_Acquired", result: Payload) -> Payload:
         """Record the result, and return what the job gets."""
-        run_id = held.begun.run_id
+        run_id = acquired.begun.run_id
         try:
             was_open = await self.key.record(run_id, Succeeded(result), at=self._ended_at)
-            if was_open and held.alone:
+            if was_open and acquired.alone:
                 return self._executed(result)
             return await self._recorded(run_id, result, was_open=was_open)
         except OutcomeTooLargeError as error:
-            return await self._record_too_large(run_id, str(error))
+            return await self._record_too_large(acquired, str(error))
         except Exception as error:  # noqa: BLE001 - the effect has happened: the job records it
             activity.logger.warning("could not record deduplication key %r: %r", self._key, error)
             return unrecorded(result)
 
-    async def _record_too_large(self, run_id: str, reason: str) -> Payload:
-        """Record a failure in place of the result: another attempt would have the effect again.
+    async def _record_too_large(self, acquired: "_Acquired", reason: str) -> Payload:
+        """Record a failure in place of the result, or hold: another attempt would have the effect again.
 
         It is not flagged non-retryable, so the next execution keeps the idempotency key: the effect has
         happened.
         """
+        run_id = acquired.begun.run_id
+        if acquired.begun.start.hold:
+            return encode_referral(await self._hold(run_id, f"its effect happened, and {reason}"))
         cause = Failure(message=reason, application_failure_info=ApplicationFailureInfo(type=TOO_LARGE))
         failure = Failure(message="Activity task failed", cause=cause)
         failure.activity_failure_info.activity_id = self.owner.activity_id
@@ -186,7 +253,7 @@ class Attempt:
                 return encode_referral(self._wait())
             case Absent():
                 return self._executed(result)  # dropped by force: it happened all the same
-            case Executing() | Settled():
+            case Executing() | Held() | Settled():
                 # Another call was sure that this one is gone, and executes.
                 return encode_referral(self._wait())
 
@@ -221,7 +288,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Acquired:
     """The key is held for this call."""
 
     begun: Begun

@@ -27,6 +27,7 @@ from dedupe.execution.current import CURRENT, OUTSIDE, Execution
 from dedupe.execution.shield import shielded
 from dedupe.execution.sticky import unstick
 from dedupe.execution.twins import InProcess, Twin
+from dedupe.model.findings import encode_finding, is_finding
 from dedupe.model.keys import ScopedKey
 from dedupe.model.messages import (
     CLAIM,
@@ -34,6 +35,7 @@ from dedupe.model.messages import (
     PEEK,
     RECORD,
     TWIN,
+    Inquiry,
     Order,
     Owner,
     Start,
@@ -88,16 +90,52 @@ class _Inbound(ActivityInboundInterceptor):
         within = decode_within(input.headers)
         OUTSIDE.set(within)
         if not self._is_twin:
-            return await self.next.execute_activity(input)
+            inquiry = input.headers.get(MARK)
+            return await (
+                self.next.execute_activity(input) if inquiry is None else self._reconcile(input, inquiry)
+            )
         if self._info.attempt > 1:
             await unstick(self._worker.client, self._info)
         order = await self._order(input)
         attempt = self._attempt(order, within)
 
-        async def effect(start: Start) -> Payload:
-            return await self._effect(input, start, attempt.key)
+        async def effect(start: Start) -> Any:
+            return await self._within(
+                input,
+                Execution(
+                    key=ScopedKey.parse(order.key_id).key,
+                    generation=start.generation,
+                    idempotency_key=start.idempotency_key,
+                ),
+            )
 
-        payload = await attempt.run(effect)
+        payload = await attempt.run(effect, encode=attempt.key.encode_result)
+        return carry([payload], self._worker.client.data_converter.payload_converter)
+
+    async def _reconcile(self, input: ExecuteActivityInput, header: Payload) -> RawValue:
+        """Run an activity that finds out what became of an execution, and return what it found.
+
+        Raises:
+            ApplicationError: It returned something else.
+        """
+        input.headers = {name: value for name, value in input.headers.items() if name != MARK}
+        inquiry = decode(Inquiry, await self._unsealed(header))
+        key = KeyHandle(client=self._worker.client, key_id=inquiry.key_id)
+        finding = await self._within(
+            input,
+            Execution(
+                key=ScopedKey.parse(inquiry.key_id).key,
+                generation=inquiry.generation,
+                idempotency_key=inquiry.idempotency_key,
+            ),
+        )
+        if not is_finding(finding):
+            raise ApplicationError(
+                f"activity {self._info.activity_type!r}, which is to reconcile a deduplication key, returned "
+                f"{finding!r:.80}: it has to return Happened(result), DidNotHappen() or StillUnknown()",
+                non_retryable=True,
+            )
+        payload = encode_finding(finding, encode=key.encode_result)
         return carry([payload], self._worker.client.data_converter.payload_converter)
 
     async def _order(self, input: ExecuteActivityInput) -> Order:
@@ -115,12 +153,15 @@ class _Inbound(ActivityInboundInterceptor):
                 "Nothing was executed",
                 non_retryable=True,
             )
-        if (
-            MARK not in payload.metadata
-        ):  # headers may pass the payload codec, and come to activities as they are
-            [value] = await self._worker.client.data_converter.decode([payload], [RawValue])
-            payload = value.payload
-        return decode(Order, payload)
+        return decode(Order, await self._unsealed(payload))
+
+    async def _unsealed(self, header: Payload) -> Payload:
+        """Return a header of ours: headers may pass the payload codec, and come to activities as they are."""
+        if MARK in header.metadata:
+            return header
+        [value] = await self._worker.client.data_converter.decode([header], [RawValue])
+        payload: Payload = value.payload
+        return payload
 
     def _attempt(self, order: Order, within: frozenset[str]) -> Attempt:
         info = self._info
@@ -146,13 +187,8 @@ class _Inbound(ActivityInboundInterceptor):
             task_queue=self._worker.task_queue,
         )
 
-    async def _effect(self, input: ExecuteActivityInput, start: Start, key: KeyHandle) -> Payload:
-        """Run the user's activity, and return its result as it is recorded."""
-        execution = Execution(
-            key=ScopedKey.parse(key.key_id).key,
-            generation=start.generation,
-            idempotency_key=start.idempotency_key,
-        )
+    async def _within(self, input: ExecuteActivityInput, execution: Execution) -> Any:
+        """Run an activity of the user's within an execution."""
         if isinstance(input.fn, Twin):
             input.fn = input.fn.original
         if not isinstance(input.executor, ThreadPoolExecutor | None):
@@ -161,8 +197,6 @@ class _Inbound(ActivityInboundInterceptor):
         token = CURRENT.set(execution)
         try:
             with shielded(cancellation_of(self), self._worker.client, grace=self._worker.grace):
-                result = await self.next.execute_activity(input)
+                return await self.next.execute_activity(input)
         finally:
             CURRENT.reset(token)
-        [payload] = key.converter.payload_converter.to_payloads([result])
-        return payload

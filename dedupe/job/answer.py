@@ -144,14 +144,20 @@ def _details(failure: Failure) -> Iterator[Payloads]:
         yield failure.timeout_failure_info.last_heartbeat_details
 
 
-def open_unanswered(call: Call, error: ActivityError) -> FailedResult:
+def open_unanswered(call: Call, error: ActivityError, *, held: str | None = None) -> FailedResult:
     """Return what became of a call whose claim failed, where it timed out and the call skips failures.
+
+    Args:
+        call: The call.
+        error: What its claim, or its own activity, ended with.
+        held: Why the key is held; None: it is not, as far as is known.
 
     Raises:
         ActivityError: It timed out or was cancelled; said of the user's own activity.
         DedupeError: The claim said so.
     """
     cause = error.cause
+    held = _why_held(cause) or held
     if isinstance(cause, ApplicationError):
         ours = DedupeError.restore(cause)
         if ours is not None:
@@ -162,6 +168,13 @@ def open_unanswered(call: Call, error: ActivityError) -> FailedResult:
                 type=TimeoutType.SCHEDULE_TO_CLOSE,
                 last_heartbeat_details=[],
             )
+    if held is not None and isinstance(cause, ActivityTimeoutError):
+        cause = ActivityTimeoutError(
+            f"{cause.message}: deduplication key {call.question.key!r} is held, since nobody knows whether "
+            f"its effect happened ({held}). Resolve it",
+            type=cause.type,
+            last_heartbeat_details=[],
+        )
     as_called = ActivityError(
         error.message,
         scheduled_event_id=error.scheduled_event_id,
@@ -177,3 +190,12 @@ def open_unanswered(call: Call, error: ActivityError) -> FailedResult:
             as_called, key=call.key, activity=call.question.activity, failed_at=workflow.now(), reused=False
         )
     raise as_called from cause
+
+
+def _why_held(cause: BaseException | None) -> str | None:
+    """Return why the key is held that a claim has waited for; None: it is not, or the claim does not say."""
+    while cause is not None:
+        if isinstance(cause, ApplicationError) and cause.type == WAITING and cause.details:
+            return str(cause.details[0])
+        cause = cause.__cause__
+    return None

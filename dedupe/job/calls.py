@@ -22,6 +22,7 @@ from temporalio.types import (
 )
 
 from dedupe.errors import InvalidCallError, PluginMissingError
+from dedupe.model.findings import Finding
 from dedupe.model.keys import Scope, ScopedKey
 from dedupe.model.outcome import FailedResult
 from dedupe.sdk import is_scheduled, name_of
@@ -48,6 +49,10 @@ class Deduplication:
     ttl: timedelta | None
     on_mismatch: str | None
     """None: as the plugin has it."""
+    on_unknown: str | None
+    """None: "hold" where the call reconciles, "repeat" where not."""
+    reconcile: object
+    """The activity that finds out: a function, a method, or a name; None: there is none."""
 
 
 CALL: ContextVar[Deduplication | None] = ContextVar("dedupe-call", default=None)
@@ -66,6 +71,16 @@ class CallOptions(workflow.ActivityConfig, total=False):
     on_mismatch: Literal["reuse", "raise"]
     """What other arguments under the same key mean: "reuse" (the default, unless the plugin says otherwise):
     nothing, the key is the identity; "raise": a `DeduplicationConflictError`."""
+    on_unknown: Literal["repeat", "hold"]
+    """What is done where an attempt ended without an answer, so that nobody knows whether its effect
+    happened: "repeat" (the default): it is attempted again, as in Temporal, under the same idempotency key;
+    "hold": the key is held, and all calls wait, until `reconcile` or `DedupeKeys.resolve` says what happened.
+    """
+    reconcile: Callable[..., Awaitable[Finding[Any]]] | Callable[..., Finding[Any]] | str
+    """An activity on the job's own task queue that finds out what became of an attempt without an answer. It
+    gets the call's arguments and options, and `current_execution()`, and returns `Happened(result)`,
+    `DidNotHappen()` or `StillUnknown()`; after the last it is asked again, ever less often. Means
+    on_unknown="hold"."""
 
 
 _NO_ARGUMENT: Any = object()
@@ -280,6 +295,8 @@ def start_activity(
         skip_failure=skip_failure,
         ttl=plain.pop("deduplication_ttl", None),
         on_mismatch=plain.pop("on_mismatch", None),
+        on_unknown=plain.pop("on_unknown", None),
+        reconcile=plain.pop("reconcile", None),
     )
     if arg is not _NO_ARGUMENT:
         plain["arg"] = arg

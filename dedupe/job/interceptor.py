@@ -30,29 +30,35 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from dedupe.errors import DedupeError, UnprotectedExecutionError, UnreadableRecordError
+from dedupe.errors import DedupeError, InvalidCallError, UnprotectedExecutionError, UnreadableRecordError
 from dedupe.job.answer import as_of_key, failure_of_twin, open_failure, open_result, open_unanswered
 from dedupe.job.calls import CALL, SCOPED
 from dedupe.job.peeking import Peeking
 from dedupe.job.ration import Ration
 from dedupe.job.request import Call, prepare
+from dedupe.model.findings import is_still_unknown
 from dedupe.model.keys import Keyspace
 from dedupe.model.messages import (
     CLAIM,
     MARK,
     RECORD,
+    TIME_OUTS,
     TOO_LARGE,
     TWIN,
     WITHIN,
     Claim,
     Execute,
+    Inquiry,
     NotHeld,
     Order,
+    Reconcile,
+    Referral,
     Refused,
     Settle,
     Wait,
     decode_referral,
     encode,
+    encode_referral,
     pack_with,
     unpack,
 )
@@ -63,8 +69,8 @@ from dedupe.model.outcome import (
     How,
     Outcome,
     Succeeded,
-    SucceededAnswer,
     decode_answer,
+    decode_outcome,
     encode_outcome,
     is_recorded,
     timed,
@@ -81,6 +87,9 @@ _RECORD_ATTEMPTS = 15
 however long the whole may take."""
 _OVERHEAD = 600
 """Bytes, about, that an activity of ours takes in a message beside its arguments."""
+_ASK_AGAIN = timedelta(seconds=1)
+"""When nobody could tell what became of an execution; later a quarter of the time that the call has taken."""
+_ASK_AGAIN_AT_LAST = timedelta(minutes=10)
 _OVER = timedelta(milliseconds=1)
 """What is left of a call that is over: its next activity times out as the call would."""
 
@@ -174,34 +183,39 @@ class _Outbound(WorkflowOutboundInterceptor):
         """Go from one activity to the next until there is an answer. Return how it was, and what it is."""
         payload = await self._peeking.peek(call)
         in_place = False
-        while True:
-            if (answer := decode_answer(payload)) is not None:
-                executed = isinstance(answer, SucceededAnswer) and answer.how is How.EXECUTED
-                self._peeking.learn(call, executed=in_place and executed)
-                if isinstance(answer, FailedAnswer):
-                    failed = open_failure(call, answer, converter=self._settings.failure_converter)
-                    return CallAnswer.FAILED, failed
-                return CallAnswer(answer.how.value), open_result(call, answer.result)
-            match referral := _referral(call, payload):
-                case Execute():
-                    in_place = True
-                    result = await self._execute(call, referral)
-                    if isinstance(result, FailedResult):
-                        return CallAnswer.FAILED, result
-                    payload = result
-                case Wait():
-                    in_place = False
-                    self._peeking.learn(call, executed=False)
-                    try:
-                        payload = await self._claim(call, referral)
-                    except ActivityError as error:
-                        return CallAnswer.FAILED, open_unanswered(call, error)
-                case Refused():
-                    raise _restored(referral)
-                case NotHeld():
-                    raise UnprotectedExecutionError(activity=call.question.activity, key=call.question.key)
-                case _ as never:
-                    assert_never(never)
+        while (answer := decode_answer(payload)) is None:
+            referral = _referral(call, payload)
+            in_place = isinstance(referral, Execute)
+            if isinstance(referral, Wait):
+                self._peeking.learn(call, executed=False)
+            end = await self._go_on(call, referral)
+            if isinstance(end, FailedResult):
+                return CallAnswer.FAILED, end
+            payload = end
+        if isinstance(answer, FailedAnswer):
+            self._peeking.learn(call, executed=False)
+            return CallAnswer.FAILED, open_failure(call, answer, converter=self._settings.failure_converter)
+        self._peeking.learn(call, executed=in_place and answer.how is How.EXECUTED)
+        return CallAnswer(answer.how.value), open_result(call, answer.result)
+
+    async def _go_on(self, call: Call, referral: Referral) -> Payload | FailedResult:
+        """Do what a call was told to do next. Return what came of it."""
+        match referral:
+            case Execute():
+                return await self._execute(call, referral)
+            case Wait():
+                try:
+                    return await self._claim(call, referral)
+                except ActivityError as error:
+                    return open_unanswered(call, error, held=referral.held)
+            case Reconcile():
+                return await self._reconcile(call, referral)
+            case Refused():
+                raise _restored(referral)
+            case NotHeld():
+                raise UnprotectedExecutionError(activity=call.question.activity, key=call.question.key)
+            case _ as never:
+                assert_never(never)
 
     async def _execute(self, call: Call, execute: Execute) -> Payload | FailedResult:
         """Have the twin of the activity execute, in place. Return what it returned, or what is recorded."""
@@ -220,6 +234,7 @@ class _Outbound(WorkflowOutboundInterceptor):
                 # The key is not this call's alone: what executes runs on, and is recorded.
                 cancellation_type=workflow.ActivityCancellationType.ABANDON,
                 summary=call.summary,
+                retry_policy=_without_time_outs(call),
                 ret_type=RawValue,
             )
         )
@@ -258,17 +273,63 @@ class _Outbound(WorkflowOutboundInterceptor):
             return open_failure(call, unrecorded, converter=self._settings.failure_converter)
         return payload
 
+    async def _reconcile(self, call: Call, held: Reconcile) -> Payload:
+        """Have an activity of the job find out what became of a held execution, and record what it found.
+
+        Raises:
+            ActivityError: It failed. The key is still held.
+            InvalidCallError: It returned something else.
+        """
+        inquiry = Inquiry(
+            key_id=call.question.key_id, idempotency_key=held.idempotency_key, generation=held.generation
+        )
+        header = encode(inquiry).payload
+        header.metadata[MARK] = b"inquiry"
+        await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
+        value: RawValue = await self.next.start_activity(
+            dataclasses.replace(
+                call.input,
+                activity=call.reconcile or "",
+                args=call.arguments,
+                activity_id=self._next_id(call),
+                task_queue=None,
+                headers={**call.input.headers, MARK: header},
+                schedule_to_close_timeout=self._remaining(call, first=False),
+                summary=call.summary,
+                ret_type=RawValue,
+            )
+        )
+        [found] = unpack(value.payload)
+        if is_still_unknown(found):
+            now = workflow.now()
+            later = min(max((now - call.question.called_at) / 4, _ASK_AGAIN), _ASK_AGAIN_AT_LAST)
+            return encode_referral(
+                Wait(
+                    asked_at=held.asked_at,
+                    run_id=held.run_id,
+                    held=f"{call.reconcile} could not tell yet",
+                    reconcile_at=now + later,
+                )
+            )
+        try:
+            decode_outcome(found)
+        except ValueError as error:
+            reason = f"activity {call.reconcile!r}, which is to reconcile it, returned no finding"
+            raise InvalidCallError(
+                activity=call.question.activity, key=call.question.key, reason=reason
+            ) from error
+        return await self._record(call, Settle(question=call.question, held_run=held.run_id), found)
+
     async def _settle(self, call: Call, outcome: Outcome, activity_id: str) -> Payload:
         """Record an end that this job has learned of."""
+        settle = Settle(question=call.question, activity_id=activity_id)
+        return await self._record(call, settle, encode_outcome(outcome))
+
+    async def _record(self, call: Call, settle: Settle, outcome: Payload) -> Payload:
         value: RawValue = await self.next.start_local_activity(
             StartLocalActivityInput(
                 activity=RECORD,
-                args=[
-                    pack_with(
-                        Settle(question=call.question, activity_id=activity_id),
-                        timed(encode_outcome(outcome), workflow.now() if call.ttl is not None else None),
-                    )
-                ],
+                args=[pack_with(settle, timed(outcome, workflow.now() if call.ttl is not None else None))],
                 activity_id=None,
                 schedule_to_close_timeout=None,
                 schedule_to_start_timeout=None,
@@ -299,6 +360,7 @@ class _Outbound(WorkflowOutboundInterceptor):
             ttl=call.ttl,
             asked_at=wait.asked_at,
             waited_for=wait.run_id,
+            reconcile_at=wait.reconcile_at,
         )
         message = pack_with(claim, call.packed.payload) if is_delegated else encode(claim)
         size = sum(payload.ByteSize() for payload in call.payloads) if is_delegated else 0
@@ -345,13 +407,26 @@ class _Outbound(WorkflowOutboundInterceptor):
         return max(whole - (workflow.now() - call.question.called_at), _OVER)
 
 
+def _without_time_outs(call: Call) -> RetryPolicy | None:
+    """Return the call's retry policy; where unknown outcomes are held, without retries of attempts that timed
+    out: the attempt that follows one would find the same, later.
+    """
+    policy = call.input.retry_policy
+    if not call.question.hold:
+        return policy
+    policy = policy or RetryPolicy()
+    return dataclasses.replace(
+        policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), *TIME_OUTS]
+    )
+
+
 def _passed_on(headers: Mapping[str, Payload]) -> Mapping[str, Payload]:
     """Return the headers of what this job starts: it is within the same executions."""
     within = workflow.info().headers.get(WITHIN)
     return headers if within is None else {**headers, WITHIN: within}
 
 
-def _referral(call: Call, payload: Payload) -> Execute | Wait | Refused | NotHeld:
+def _referral(call: Call, payload: Payload) -> Referral:
     """Return what a call is to do next.
 
     Raises:

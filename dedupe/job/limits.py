@@ -9,6 +9,7 @@ from temporalio.worker import StartActivityInput
 from temporalio.workflow import ActivityCancellationType
 
 from dedupe.job.calls import Deduplication
+from dedupe.sdk import name_of
 
 LONGEST_TIME = timedelta(days=36_500)
 """Instants and durations beyond it may leave the range of the types that hold them."""
@@ -47,14 +48,34 @@ def reason_against(call: Deduplication, input: StartActivityInput) -> str | None
         )
     if not isinstance(call.skip_failure, bool):
         return f"skip_failure is {call.skip_failure!r}, give True or False"
-    if call.on_mismatch not in {None, "reuse", "raise"}:
-        return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
     if input.cancellation_type is ActivityCancellationType.WAIT_CANCELLATION_COMPLETED:
         return (
             "cancellation_type is WAIT_CANCELLATION_COMPLETED, leave it out: a cancelled call ends at once, "
             "and the execution goes on for the others"
         )
-    return _reason_against_priority(input.priority) or _reason_against_retries(input.retry_policy)
+    return (
+        _reason_against_choices(call)
+        or _reason_against_priority(input.priority)
+        or _reason_against_retries(input.retry_policy)
+    )
+
+
+def _reason_against_choices(call: Deduplication) -> str | None:
+    if call.on_mismatch not in {None, "reuse", "raise"}:
+        return f'on_mismatch is {call.on_mismatch!r}, give "reuse" or "raise"'
+    if call.on_unknown not in {None, "repeat", "hold"}:
+        return f'on_unknown is {call.on_unknown!r}, give "repeat" or "hold"'
+    if call.reconcile is None:
+        return None
+    if call.on_unknown == "repeat":
+        return 'reconcile is given with on_unknown="repeat", which asks nothing: leave one of them out'
+    if not (isinstance(call.reconcile, str) or callable(call.reconcile)) or not is_name(
+        name_of(call.reconcile)
+    ):
+        return f"reconcile is {call.reconcile!r:.80}, give an activity"
+    if name_of(call.reconcile) == call.activity:
+        return "reconcile is the activity itself: give one that only looks"
+    return None
 
 
 def _is_time(value: object) -> bool:

@@ -20,6 +20,7 @@ from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
 from dedupe.model.fingerprint import fingerprint, with_sets_marked
 from dedupe.model.messages import Plan, Question, cut, decode_within, is_bound, pack
+from dedupe.sdk import name_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Call:
     payloads: Sequence[Payload]
     """The encoded arguments."""
     ttl: timedelta | None
+    reconcile: str | None
+    """Name of the activity that finds out what became of an execution; None: there is none."""
     summary: str
     """What the Web UI shows beside its activities."""
 
@@ -105,11 +108,14 @@ def prepare(deduplication: Deduplication, input: StartActivityInput, *, on_misma
             if (deduplication.on_mismatch or on_mismatch) == "raise"
             else None,
             called_at=workflow.now(),
+            hold=deduplication.on_unknown == "hold" or deduplication.reconcile is not None,
+            reconciles=deduplication.reconcile is not None,
             within=decode_within(workflow.info().headers),
         ),
         input=input,
         payloads=payloads,
         ttl=deduplication.ttl,
+        reconcile=None if deduplication.reconcile is None else name_of(deduplication.reconcile),
         summary=cut(input.summary or f"{input.activity} · {key}"),
     )
 

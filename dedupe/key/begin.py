@@ -8,7 +8,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from dedupe.key.owner import Alive, whereabouts
-from dedupe.model.messages import REPLACED, Owner, Plan, Question, Start
+from dedupe.model.messages import REPLACED, Owner, Plan, Question, Start, UnknownOutcome
 from dedupe.model.outcome import Abandoned
 from dedupe.model.record import Absent, Execution, Settled, following
 from dedupe.record.handle import KeyHandle
@@ -31,7 +31,7 @@ class Beginning:
     arguments: Payload | None = None
     closes_when_settled: bool = False
 
-    def start(self, record: Absent | Settled) -> Start:
+    def start(self, record: Absent | Settled, *, now: datetime) -> Start:
         """Return the input of the run that follows `record`."""
         succession = following(record, key_id=self.question.key_id, call=self.call)
         return Start(
@@ -45,6 +45,8 @@ class Beginning:
             call=self.call if self.owner is None else "",
             owner=self.owner,
             plan=self.plan,
+            hold=self.question.hold,
+            unknown=_unknown(record, now=now),
             closes_when_settled=self.closes_when_settled,
         )
 
@@ -80,12 +82,19 @@ async def begin(
             await key.end(last.run_id, details=REPLACED, reason="replaced by the next execution")
         case Absent() | Settled():
             pass
-    start = beginning.start(record)
-    again = isinstance(record, Settled) or record.any_run
+    start = beginning.start(record, now=now)
+    again = isinstance(record, Settled) or record.last_run is not None
     run_id = await key.acquire(
         start, task_queue=beginning.task_queue, arguments=beginning.arguments, again=again
     )
     return None if run_id is None else Begun(run_id=run_id, start=start)
+
+
+def _unknown(record: Absent | Settled, *, now: datetime) -> UnknownOutcome | None:
+    """Return why nothing is executed after `record`: the run before was to be held, and somebody ended it."""
+    if not (isinstance(record, Absent) and record.before is not None and record.before.start.hold):
+        return None
+    return UnknownOutcome(why="its workflow was ended from outside, and may have had its effect", over_at=now)
 
 
 async def is_under_way(

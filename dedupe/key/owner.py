@@ -16,12 +16,16 @@ from temporalio.service import RPCError
 
 from dedupe.model.messages import Owner, is_referral
 from dedupe.model.outcome import Outcome, Succeeded, is_recorded
+from dedupe.model.record import MARGIN
 from dedupe.record.events import is_activity_end, scheduled_id
 from dedupe.record.history import describe, events_of, is_missing
 from dedupe.record.reader import Reader
 
-MARGIN = timedelta(seconds=10)
-"""By which an attempt may outlast its time-out: the SDK is five seconds late where it does not heartbeat."""
+_UNDER_WAY = {
+    PendingActivityState.PENDING_ACTIVITY_STATE_STARTED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED,
+    PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Ended:
 @dataclass(frozen=True)
 class Gone:
     """Nothing will come of the call any more."""
+
+    begun: int | None = None
+    """Its attempts, the last of which has ended with an error; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,9 @@ async def whereabouts(client: Client, owner: Owner, *, now: datetime) -> Whereab
     is_closed = job.workflow_execution_info.HasField("close_time")
     pending = _pending(job, owner)
     if pending is not None:
-        return Gone() if is_closed and _is_over(pending, owner, now=now) else Alive()
+        if not is_closed or not _is_over(pending, owner, now=now):
+            return Alive()
+        return Gone(begun=None if pending.state in _UNDER_WAY else pending.attempt - 1)
     return await _end(client, owner) or (Gone() if is_closed else Unclear())
 
 
@@ -106,12 +115,7 @@ def _pending(job: DescribeWorkflowExecutionResponse, owner: Owner) -> PendingAct
 
 def _is_over(pending: PendingActivityInfo, owner: Owner, *, now: datetime) -> bool:
     """Return whether the last attempt of a call, whose job is closed, must be over."""
-    under_way = {
-        PendingActivityState.PENDING_ACTIVITY_STATE_STARTED,
-        PendingActivityState.PENDING_ACTIVITY_STATE_CANCEL_REQUESTED,
-        PendingActivityState.PENDING_ACTIVITY_STATE_PAUSE_REQUESTED,
-    }
-    if pending.state not in under_way or not pending.HasField("last_started_time"):
+    if pending.state not in _UNDER_WAY or not pending.HasField("last_started_time"):
         return True
     longest = owner.longest_attempt or timedelta(0)
     options = pending.activity_options

@@ -11,17 +11,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue, RetryPolicy
+from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from dedupe.execution.current import format_activity_id
-from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, TOO_LARGE, Plan, Start, unpack, unpack_with
+from dedupe.key.retries import is_answer, next_delay, policy_of, retries_itself
+from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, Plan, Start, unpack, unpack_with
 
 _NOTHING = RawValue(Payload())
 
@@ -58,6 +58,10 @@ class InPlaceKey:
 class DelegatedKey:
     """Executes a key where its activity does not belong to the worker of the job."""
 
+    def __init__(self) -> None:
+        """Take up the key."""
+        self._is_resolved = False
+
     @workflow.run
     async def run(self, start: RawValue = _NOTHING) -> None:
         """Execute the activity, and hold the key until its record has expired."""
@@ -68,31 +72,53 @@ class DelegatedKey:
         if (plan.start_to_close_timeout or plan.schedule_to_close_timeout) is None:
             raise _unreadable()
         CALLER_HEADERS.set(plan.headers)
+        if message.unknown is not None or not await _execute(message, plan, arguments):
+            await workflow.wait_condition(lambda: self._is_resolved)
+        if not message.closes_when_settled:
+            await _rest(message.ttl)
+
+    @workflow.signal(dynamic=True)
+    def receive(self, name: str, arguments: Sequence[RawValue]) -> None:
+        """Take any signal: without a handler, one sent by hand would be kept for ever."""
+        del arguments
+        self._is_resolved = self._is_resolved or name == OUTCOME
+
+
+async def _execute(start: Start, plan: Plan, arguments: Sequence[RawValue]) -> bool:
+    """Execute the activity. Return whether it is known how that ended, or nobody asked to hold it.
+
+    Raises:
+        ActivityError: It was cancelled.
+    """
+    began, number = workflow.now(), 0
+    while True:
+        number += 1
         try:
             await workflow.execute_activity(
-                message.activity,
+                start.activity,
                 args=arguments,
-                activity_id=format_activity_id(message.generation, message.idempotency_key),
+                activity_id=format_activity_id(start.generation, start.idempotency_key),
                 task_queue=plan.task_queue,
                 result_type=RawValue,
                 schedule_to_close_timeout=plan.schedule_to_close_timeout,
                 schedule_to_start_timeout=plan.schedule_to_start_timeout,
                 start_to_close_timeout=plan.start_to_close_timeout,
                 heartbeat_timeout=plan.heartbeat_timeout,
-                retry_policy=_ended_by_too_large(plan),
+                retry_policy=policy_of(start, plan),
                 summary=plan.summary,
                 priority=plan.priority,
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-        if not message.closes_when_settled:
-            await _rest(message.ttl)
-
-    @workflow.signal(dynamic=True)
-    def receive(self, name: str, arguments: Sequence[RawValue]) -> None:
-        """Take any signal, and do nothing: without a handler, one sent by hand would be kept for ever."""
-        del name, arguments
+            delay = None
+            if retries_itself(start):
+                delay = next_delay(error, plan, number=number, elapsed=workflow.now() - began)
+            if delay is None:
+                return not start.hold or is_answer(error)
+            await workflow.sleep(delay)
+        else:
+            return True
 
 
 async def _rest(ttl: timedelta | None) -> None:
@@ -117,12 +143,3 @@ def _start(start: RawValue) -> tuple[Start, list[RawValue]]:
 def _unreadable() -> ApplicationError:
     message = "the workflows of keys are started by deduplicated calls only; this input cannot be read"
     return ApplicationError(message, non_retryable=True)
-
-
-def _ended_by_too_large(plan: Plan) -> RetryPolicy:
-    """Return the caller's policy, for which a result that is too large is an end.
-
-    Another attempt would have the effect again, and the same result.
-    """
-    policy = plan.retry_policy or RetryPolicy()
-    return replace(policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), TOO_LARGE])

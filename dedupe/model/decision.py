@@ -1,9 +1,9 @@
 """The decision: which call gets what.
 
 One pure function, used by whoever reads a record for a call: the peek, the twin of an activity and the claim.
-A key is absent, executing or settled; a call is answered, waits, executes or is refused. A failure answers
-the calls that asked before it was recorded, so a hundred waiters on a failing key do not run it a hundred
-times.
+A key is absent, executing, held or settled; a call is answered, waits, executes or is refused. A failure
+answers the calls that asked before it was recorded, so a hundred waiters on a failing key do not run it a
+hundred times.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import assert_never
 from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidCallError
 from dedupe.model.messages import Question
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Succeeded
-from dedupe.model.record import Absent, Executing, Execution, Record, Settled
+from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,20 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """The key is held: the call waits until somebody says what happened, or has its job find out."""
+
+    record: Held
+
+
+@dataclass(frozen=True)
 class Refuse:
     """The key stands for something else, or the call for a circle."""
 
     error: DedupeError
 
 
-Decision = Begin | Share | Answer | Refuse
+Decision = Begin | Share | Hold | Answer | Refuse
 
 
 def decide(
@@ -59,6 +66,8 @@ def decide(
             return Begin(record)
         case Executing(execution=execution):
             return _conflict(question, execution) or _circle(question, execution) or Share(execution)
+        case Held(execution=execution):
+            return _conflict(question, execution) or _circle(question, execution) or Hold(record)
         case Settled(execution=execution, outcome=outcome, settled_at=settled_at):
             if isinstance(outcome, Abandoned):
                 return _conflict(question, execution) or Begin(record)

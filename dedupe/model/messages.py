@@ -32,6 +32,10 @@ TWIN = "dedupe:"
 """Prefix: `dedupe:send_email` is the activity `send_email`, executed under a key."""
 OUTCOME = "outcome"
 """Signal to one run of a key's workflow: how its execution ended. The first one counts."""
+ANSWERED = "answered"
+"""Signal to the same: an attempt has failed, and said so. Sent where an unknown outcome is held."""
+UNKNOWN = "unknown"
+"""Signal to the same: an attempt has ended without an answer, so the key is held."""
 
 MARK = "dedupe"
 """Key in a payload's metadata that tells what is ours from anything else; and the header of a twin."""
@@ -41,6 +45,11 @@ WITHIN = "dedupe-within"
 
 WAITING = "dedupe.waiting"
 """Type of the benign error with which the attempt of a claim ends that has to come back."""
+
+INTERRUPTED = "dedupe.interrupted"
+"""Type of the error with which an attempt ends that was interrupted, where an unknown outcome is held."""
+TIME_OUTS = ("TemporalTimeout:StartToClose", "TemporalTimeout:Heartbeat")
+"""Error types by which the service knows the time-outs of an attempt, in what a policy does not retry."""
 
 TOO_LARGE = "PayloadsTooLarge"
 """Type of the error with which workers of the SDK report a result that the service would not take.
@@ -75,6 +84,10 @@ class Question(Message):
     """Of the call's arguments, where others under the same key are an error."""
     called_at: AwareDatetime
     """The job's own time when it made the call: the clock by which a record expires for it."""
+    hold: bool = False
+    """Whether the call's execution is held, and not repeated, once its outcome is unknown."""
+    reconciles: bool = False
+    """Whether the call's job has an activity that finds out what became of such an execution."""
     within: frozenset[str] = frozenset()
     """The idempotency keys of the executions that have started the call's job: see `WITHIN`."""
 
@@ -106,6 +119,7 @@ class Order(Message):
     """Where the id does not show it whole."""
     skip_failure: bool = False
     fingerprint: str | None = None
+    hold: bool = False
     ttl: timedelta | None = None
     """How long the outcome is kept, from when it is recorded; None: for ever."""
     asked_at: AwareDatetime | None = None
@@ -121,6 +135,7 @@ class Order(Message):
             key=None if ScopedKey.parse(question.key_id).key == question.key else question.key,
             skip_failure=question.skip_failure,
             fingerprint=question.fingerprint,
+            hold=question.hold,
             ttl=ttl,
             asked_at=execute.asked_at,
             waited_for=execute.waited_for,
@@ -136,6 +151,7 @@ class Order(Message):
             activity=activity,
             skip_failure=self.skip_failure,
             fingerprint=self.fingerprint,
+            hold=self.hold,
             called_at=called_at,
             within=within,
         )
@@ -168,14 +184,26 @@ class Claim(Message):
     """Server time at which the call was first seen; None: now."""
     waited_for: str | None = None
     """The run of the key whose end this call waits for."""
+    reconcile_at: AwareDatetime | None = None
+    """Server time from which on the job is to ask again what became of a held execution; None: at once."""
 
 
 class Settle(Message):
     """Input of `RECORD`, beside the outcome: which call it is the end of."""
 
     question: Question
-    activity_id: str
+    activity_id: str = ""
     """Of the twin."""
+    held_run: str | None = None
+    """The held run of the key whose outcome it is, whoever's call that was; None: the call's own."""
+
+
+class Inquiry(Message):
+    """What an activity that reconciles has to know of the execution it asks about. A header, as `Order`."""
+
+    key_id: str
+    idempotency_key: str
+    generation: int
 
 
 class Execute(Message):
@@ -193,6 +221,10 @@ class Wait(Message):
     asked_at: AwareDatetime | None = None
     run_id: str | None = None
     """The run that executes; None: not known."""
+    held: str | None = None
+    """Why that run is held; None: it is not, as far as is known."""
+    reconcile_at: AwareDatetime | None = None
+    """Server time from which on the job is to ask again what became of it; None: at once."""
     delegated: bool = False
     """Whether the activity cannot be executed in place, so that the key's own workflow is to schedule it."""
 
@@ -212,7 +244,17 @@ class NotHeld(Message):
     kind: Literal["not held"] = "not held"
 
 
-Referral = Execute | Wait | Refused | NotHeld
+class Reconcile(Message):
+    """Answer to a call: the key is held. Ask what became of its execution."""
+
+    kind: Literal["reconcile"] = "reconcile"
+    asked_at: AwareDatetime | None = None
+    run_id: str
+    idempotency_key: str
+    generation: int
+
+
+Referral = Execute | Wait | Refused | NotHeld | Reconcile
 _REFERRALS: TypeAdapter[Referral] = TypeAdapter(Annotated[Referral, Field(discriminator="kind")])
 _REFERRAL = b"referral"
 
@@ -244,6 +286,21 @@ class Owner(Message):
         return mine == (other.workflow_id, other.run_id, other.activity_id)
 
 
+class UnknownOutcome(Message):
+    """Input of `UNKNOWN`."""
+
+    why: str
+    """For a person to read."""
+    over_at: AwareDatetime
+    """Server time at which the attempt must be over that may still have its effect."""
+
+
+class Resolution(Message):
+    """What an operator says beside an outcome."""
+
+    reason: str = ""
+
+
 class Start(Message):
     """Input of a key's workflow: one execution."""
 
@@ -262,6 +319,10 @@ class Start(Message):
     owner: Owner | None = None
     """Who executes in place; None: the key's own workflow does, by `plan`."""
     plan: Plan | None = None
+    hold: bool = False
+    """Whether it is held, and not repeated, once its outcome is unknown."""
+    unknown: UnknownOutcome | None = None
+    """Why nothing is executed: it takes the place of a run whose outcome is unknown."""
     closes_when_settled: bool = False
     """Whether a delegated key's workflow ends with its activity: see `dedupe.record.timeskipping`."""
 

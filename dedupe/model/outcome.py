@@ -17,7 +17,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
-from dedupe.model.messages import MARK, FailureMessage, decode, encode
+from dedupe.model.messages import INTERRUPTED, MARK, TOO_LARGE, FailureMessage, decode, encode
 
 NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
 """Of an activity that was completed without a payload, as other languages' void activities are."""
@@ -59,6 +59,19 @@ class Failed:
         refused report, a cancellation), the last attempt may have had its effect.
         """
         return self.failure.cause.application_failure_info.non_retryable
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the activity itself has failed, and said so, whatever became of its effect.
+
+        A time-out says nothing, and neither does an attempt that was interrupted; one whose result was too
+        large has had its effect.
+        """
+        cause = self.failure.cause
+        return cause.HasField("application_failure_info") and cause.application_failure_info.type not in {
+            INTERRUPTED,
+            TOO_LARGE,
+        }
 
     @property
     def is_cancellation(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a key is: absent, executing or settled; and what the next execution of it begins with. Pure.
+"""What a key is: absent, executing, held or settled; and what the next execution of it begins with. Pure.
 
 One run of a key's workflow is one execution. A `Run` holds what a reader found in the history of such a run;
 `record_of` says what that means, for readers of every kind. Invariant: the first outcome of a run counts, and
@@ -7,10 +7,10 @@ what a run means changes only by its next event, or by a record's time being ove
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from dedupe.model.messages import Owner, Start
+from dedupe.model.messages import INTERRUPTED, Owner, Start
 from dedupe.model.outcome import Abandoned, Failed, Outcome
 
 
@@ -24,6 +24,8 @@ class Execution:
     started_at: datetime
     is_open: bool = True
     """Whether that run is open. One that is closed is no lock."""
+    answered: int = 0
+    """Attempts that have failed and said so, as far as that is recorded: see `Start.hold`."""
 
     @property
     def owner(self) -> Owner | None:
@@ -39,8 +41,8 @@ class Absent:
     """An execution that was cut off, so that its effect may have happened: the next one continues it."""
     expired: Execution | None = None
     """One whose record is over."""
-    any_run: bool = False
-    """Whether the service knows a run of the key."""
+    last_run: str | None = None
+    """The last run of the key that the service knows; None where it knows none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,27 @@ class Executing:
     """The activity is on its way."""
 
     execution: Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """An attempt has ended without an answer: nobody knows whether its effect happened."""
+
+    why: str
+    """For a person to read."""
+    since: datetime
+    over_at: datetime
+    """Server time at which that attempt must be over."""
+    event_id: int = 0
+    """The event that says so, in the history of the key's run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """The outcome is unknown, and nothing is executed until somebody says what happened."""
+
+    execution: Execution
+    unknown: Unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +83,11 @@ class Settled:
     """Server time at which the outcome was recorded."""
     expires_at: datetime | None
     """When it stops being a record; None: never."""
+    resolution: str | None = None
+    """Who said what happened, and why, where an operator did."""
 
 
-Record = Absent | Executing | Settled
+Record = Absent | Executing | Held | Settled
 
 
 class Closed(StrEnum):
@@ -84,6 +109,8 @@ class End:
 
     outcome: Outcome
     at: datetime
+    resolution: str | None = None
+    """Who said so, and why, where an operator did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +119,8 @@ class Run:
 
     execution: Execution
     end: End | None = None
+    unknown: Unknown | None = None
+    """Why it is held, unless it has ended."""
     closed: Closed | None = None
 
 
@@ -101,29 +130,79 @@ def record_of(run: Run, *, now: datetime) -> Record:
     match run.closed:
         case None | Closed.ITSELF | Closed.REPLACED if run.end is not None:
             return _settled(run, run.end, now=now)
+        case None if run.unknown is not None:
+            return Held(execution=execution, unknown=run.unknown)
         case None:
             return Executing(execution=execution)
         case Closed.FORGOTTEN | Closed.ITSELF:
-            return Absent(any_run=True)
+            return Absent(last_run=execution.run_id)
         case Closed.REPLACED | Closed.OUTSIDE:
             # What is taken away from outside is no reason for a second effect.
             is_over = run.end is not None and (
                 _is_definite(run.end.outcome) or _has_expired(run, run.end, now=now)
             )
-            return Absent(before=None if is_over else execution, any_run=True)
+            return Absent(before=None if is_over else execution, last_run=execution.run_id)
 
 
 def _settled(run: Run, end: End, *, now: datetime) -> Record:
     execution = run.execution
     if _has_expired(run, end, now=now):
-        return Absent(expired=execution, any_run=True)
+        return Absent(expired=execution, last_run=execution.run_id)
     ttl = execution.start.ttl
     return Settled(
         execution=execution,
         outcome=end.outcome,
         settled_at=end.at,
         expires_at=None if ttl is None else end.at + ttl,
+        resolution=end.resolution,
     )
+
+
+MARGIN = timedelta(seconds=10)
+"""By which an attempt may outlast its time-out: the SDK is five seconds late where it does not heartbeat."""
+
+
+def unknown_after(execution: Execution, outcome: Outcome, *, at: datetime) -> Unknown | None:
+    """Return why an execution is to be held that ended so; None where that is an end.
+
+    Invariant: a run that is to be held gets an end only from the activity's own answer, from somebody who has
+    found out, or where it is certain that no attempt ended without an answer.
+
+    Args:
+        execution: What ended.
+        outcome: How.
+        at: When that became known. Where it is abandoned, its last attempt is over.
+    """
+    if not execution.start.hold:
+        return None
+    match outcome:
+        case Failed() as failed if not failed.is_answer:
+            cause = failed.failure.cause
+            is_over = cause.application_failure_info.type == INTERRUPTED
+            return Unknown(
+                why=f"its attempt ended without an answer: {cause.message}",
+                since=at,
+                over_at=at if is_over else over_at(execution, now=at),
+            )
+        case Abandoned():
+            return Unknown(why="the call that executed it is gone, without an answer", since=at, over_at=at)
+        case _:
+            return None
+
+
+def over_at(execution: Execution, *, now: datetime) -> datetime:
+    """Return when an attempt must be over that has been given up at `now`: it may still have its effect.
+
+    The first one has begun when it acquired the key, a later one at any time since.
+    """
+    start = execution.start
+    longest = (
+        start.owner.longest_attempt
+        if start.owner is not None
+        else start.plan and (start.plan.start_to_close_timeout or start.plan.schedule_to_close_timeout)
+    )
+    began = now if execution.answered else execution.started_at
+    return began + (longest or timedelta(0)) + MARGIN
 
 
 def _has_expired(run: Run, end: End, *, now: datetime) -> bool:
@@ -165,6 +244,8 @@ def following(record: Absent | Settled, *, key_id: str, call: str) -> Succession
         case Absent(before=Execution(start=start)):
             generation = start.generation
             kept = start.idempotency_key
+        case Absent(last_run=str() as last_run):  # the call may be one that has executed in that life, too
+            call = f"{call} {last_run}"
         case Absent() | Settled():
             pass
     new = f"{uuid.uuid5(_CALLS, f'{key_id} {call}')}-{generation}"

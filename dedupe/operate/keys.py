@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, TypeVar, assert_never
+from typing import Any, ClassVar, TypeVar, assert_never
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
@@ -25,14 +25,17 @@ from dedupe.errors import (
     InvalidDeduplicationKeyError,
     KeyChangedError,
     KeyExecutingError,
+    KeyHeldError,
+    KeyNotResolvedError,
     UnreadableRecordError,
 )
 from dedupe.key.attempts import Attempts, attempts_of
 from dedupe.key.owner import Alive, Gone, whereabouts
+from dedupe.model.findings import DidNotHappen, Happened, encode_finding
 from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
-from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Start
-from dedupe.model.outcome import Abandoned, Failed, Succeeded
-from dedupe.model.record import Absent, Executing, Execution, Settled
+from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution, Start
+from dedupe.model.outcome import Abandoned, Failed, Succeeded, decode_outcome
+from dedupe.model.record import Absent, Executing, Execution, Held, Settled
 from dedupe.record.handle import KeyHandle
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
@@ -53,6 +56,9 @@ class KeyState(StrEnum):
     EXECUTING = "executing"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    HELD = "held"
+    """Nobody knows whether the effect happened, and the call asked to hold it then: all calls wait until
+    somebody says what happened."""
     ABANDONED = "abandoned"
     """The call that executed is gone, and nobody knows whether the effect happened. The next call executes,
     under the same idempotency key."""
@@ -82,6 +88,11 @@ class KeyRecord:
     """What the activity returned, as JSON; None unless it succeeded."""
     failure: str | None
     """Why it failed; None unless it did."""
+    held: str | None = None
+    """Why nobody knows what happened; None unless it is held."""
+    held_since: datetime | None = None
+    resolution: str | None = None
+    """Who said what had happened, and why, where it was held before."""
     attempts: Attempts | None = None
     """How it is getting on; None unless it is executing. `list` leaves it out."""
 
@@ -241,8 +252,8 @@ class DedupeKeys:
             key: The key as calls give it.
             scope: The scope as calls give it.
             job: The workflow type, for `Scope.JOB`.
-            force: Also while the key is executing. The activity is cancelled, but its effect may still
-                happen, and those who wait execute again.
+            force: Also while the key is executing or held. The activity is cancelled, but its effect may
+                still happen, and those who wait execute again.
             reason: Recorded with the run that ends, beside the client's identity.
 
         Returns:
@@ -250,6 +261,7 @@ class DedupeKeys:
 
         Raises:
             KeyExecutingError: The key is executing, and `force` is not set.
+            KeyHeldError: The key is held, and `force` is not set.
             UnreadableRecordError: As in `get`.
             RPCError: The service could not be asked.
         """
@@ -268,11 +280,61 @@ class DedupeKeys:
                 return False
             if listed is not None and not _is_listed(record, listed):
                 raise KeyChangedError(key=key)
-            if not force and await self._is_executing(record):
+            if not force and isinstance(record, Held):
+                raise KeyHeldError(key=key, reason=record.unknown.why)
+            if not force and not isinstance(record, Held) and await self._is_executing(record):
                 break
             if await self._forget(handle, record.execution, reason=reason):
                 return True
         raise KeyExecutingError(key=key)
+
+    async def resolve(
+        self,
+        key: str,
+        finding: Happened[Any] | DidNotHappen,
+        *,
+        scope: Scope = Scope.PROJECT,
+        job: str | None = None,
+        force: bool = False,
+        reason: str = "",
+    ) -> None:
+        """Say what became of a held key's execution. All calls that wait go on.
+
+        Args:
+            key: The key as calls give it.
+            finding: `Happened(result)`: they all get this result. `DidNotHappen()`: one of them executes the
+                activity, under the same idempotency key.
+            scope: The scope as calls give it.
+            job: The workflow type, for `Scope.JOB`.
+            force: Also while the attempt that gave no answer may still be under way.
+            reason: Recorded beside the client's identity.
+
+        Raises:
+            KeyNotResolvedError: It is not held, or its attempt may still be under way and `force` is not set;
+                or it has ended another way meanwhile.
+            UnreadableRecordError: As in `get`.
+            OutcomeTooLargeError: The service does not take so large a result.
+            RPCError: The service could not be asked.
+            Exception: The client's payload converter does not take the result.
+        """
+        scoped = self._keyspace.scoped(key, scope=scope, job=job)
+        handle = KeyHandle(client=self._client, key_id=scoped.format())
+        now = await self._now()
+        with _readable(handle.key_id):
+            record = await handle.read(now=now)
+        if not isinstance(record, Held):
+            raise KeyNotResolvedError(key=scoped.key, reason=_why_not(record))
+        if record.unknown.over_at > now and not force:
+            over = record.unknown.over_at
+            reason = f"its attempt may be under way until {over:%H:%M:%S} UTC; wait, or use force=True"
+            raise KeyNotResolvedError(key=scoped.key, reason=reason)
+        outcome = decode_outcome(encode_finding(finding, encode=handle.encode_result))
+        run_id = record.execution.run_id
+        await handle.record(run_id, outcome, note=Resolution(reason=reason))
+        with _readable(handle.key_id):
+            run = await handle.run(run_id)
+        if run is None or run.end is None or run.end.outcome != outcome:
+            raise KeyNotResolvedError(key=scoped.key, reason="it has ended another way meanwhile")
 
     async def forget_each(
         self,
@@ -349,6 +411,9 @@ class DedupeKeys:
                         return record
                     found = await attempts_of(self._client, execution, key_id=key_id)
                     return replace(record, attempts=found)
+                case Held(execution=execution, unknown=unknown):
+                    record = _record(key_id, execution.start, KeyState.HELD, started_at=execution.started_at)
+                    return replace(record, held=unknown.why, held_since=unknown.since)
                 case Settled() as settled:
                     return self._settled(key_id, settled)
 
@@ -364,7 +429,7 @@ class DedupeKeys:
                 state = KeyState.ABANDONED
             case _ as never:
                 assert_never(never)
-        return _record(
+        record = _record(
             key_id,
             execution.start,
             state,
@@ -374,6 +439,7 @@ class DedupeKeys:
             result_json=result,
             failure=failure,
         )
+        return replace(record, resolution=settled.resolution)
 
     def _reason(self, failed: Failed) -> str:
         converter = self._client.data_converter
@@ -390,7 +456,21 @@ class DedupeKeys:
         return self._skips_time
 
 
-def _is_listed(record: Executing | Settled, listed: KeyRecord) -> bool:
+def _why_not(record: Absent | Executing | Settled) -> str:
+    match record:
+        case Absent():
+            return "nothing is recorded under it"
+        case Executing():
+            return "it is executing"
+        case Settled(outcome=Succeeded()):
+            return "it has succeeded"
+        case Settled(outcome=Failed()):
+            return "it has failed"
+        case Settled():
+            return "it is about to be executed again"
+
+
+def _is_listed(record: Executing | Held | Settled, listed: KeyRecord) -> bool:
     """Return whether a record is the one that was listed, and stands where it stood."""
     settled_at = record.settled_at if isinstance(record, Settled) else None
     return (record.execution.started_at, settled_at) == (listed.started_at, listed.settled_at)

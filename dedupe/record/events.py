@@ -1,7 +1,7 @@
 """Events: what the history of one run of a key's workflow says, before anything is decoded. Pure.
 
 The history is the record, so a reader needs no worker's help and no cache. In place the outcome is a signal;
-delegated it is the close event of the one activity that the key's workflow has. The first of either counts.
+delegated it is the close event of the activity that the key's workflow has. The first of either counts.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
-from dedupe.model.messages import OUTCOME
+from dedupe.model.messages import ANSWERED, OUTCOME, UNKNOWN
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _ACTIVITY_ENDS = {
@@ -32,13 +32,27 @@ class Events:
     run_id: str = ""
     started_at: datetime = _NEVER
     input: list[Payload] = field(default_factory=list[Payload])
-    end: HistoryEvent | None = None
-    """The first event that says how the execution ended."""
+    ends: list[HistoryEvent] = field(default_factory=list[HistoryEvent])
+    """The events that say how the execution ended."""
+    unknown: HistoryEvent | None = None
+    """The first one that says that nobody knows."""
+    answered: int = 0
+    """Attempts that have failed and said so."""
     scheduled: dict[int, HistoryEvent] = field(default_factory=dict[int, HistoryEvent])
     """Schedules of activities, by their event ids."""
     closed_by: "EventType.ValueType | None" = None
     termination: list[Payload] = field(default_factory=list[Payload])
     """Details of the termination."""
+
+    @property
+    def end(self) -> HistoryEvent | None:
+        """The first event that says how the execution ended."""
+        return self.ends[0] if self.ends else None
+
+    def say_more(self, *, than: int) -> bool:
+        """Return whether they say how the execution ended, or the run, after one event."""
+        news = [*self.ends[-1:], *([] if self.unknown is None else [self.unknown])]
+        return self.closed_by is not None or any(event.event_id > than for event in news)
 
     def apply(self, event: HistoryEvent) -> None:
         """Read the next event."""
@@ -61,8 +75,13 @@ def _read_task_failure(events: Events, event: HistoryEvent) -> None:
 
 
 def _read_signal(events: Events, event: HistoryEvent) -> None:
-    if events.end is None and event.workflow_execution_signaled_event_attributes.signal_name == OUTCOME:
-        events.end = event
+    name = event.workflow_execution_signaled_event_attributes.signal_name
+    if name == OUTCOME:
+        events.ends.append(event)
+    elif name == UNKNOWN:
+        events.unknown = events.unknown or event
+    elif name == ANSWERED:
+        events.answered += 1
 
 
 def _read_schedule(events: Events, event: HistoryEvent) -> None:
@@ -70,8 +89,7 @@ def _read_schedule(events: Events, event: HistoryEvent) -> None:
 
 
 def _read_activity_end(events: Events, event: HistoryEvent) -> None:
-    if events.end is None:
-        events.end = event
+    events.ends.append(event)
 
 
 def _read_close(events: Events, event: HistoryEvent) -> None:

@@ -24,7 +24,19 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, Start, cut, encode, pack_with
+from dedupe.model.messages import (
+    ANSWERED,
+    DELEGATED,
+    IN_PLACE,
+    OUTCOME,
+    UNKNOWN,
+    Message,
+    Start,
+    UnknownOutcome,
+    cut,
+    encode,
+    pack_with,
+)
 from dedupe.model.outcome import Outcome, encode_outcome, timed
 from dedupe.model.record import Absent, Record, Run, record_of
 from dedupe.record.history import fetch, follow, is_missing
@@ -70,13 +82,13 @@ class KeyHandle:
         events = await fetch(self.client, self.key_id, run_id=run_id)
         return None if events is None else await self._reader.run(events)
 
-    async def wait(self, run_id: str) -> None:
-        """Wait until a run has an outcome, or is closed.
+    async def wait(self, run_id: str, *, after: int = 0) -> None:
+        """Wait until a run has an outcome, or an unknown one, or is closed, after one of its events.
 
         Raises:
             RPCError: The service could not be asked, or knows no such run.
         """
-        await follow(self.client, self.key_id, run_id=run_id)
+        await follow(self.client, self.key_id, run_id=run_id, after=after)
 
     async def acquire(
         self, start: Start, *, task_queue: str, arguments: Payload | None = None, again: bool
@@ -122,7 +134,9 @@ class KeyHandle:
             raise
         return response.run_id
 
-    async def record(self, run_id: str, outcome: Outcome, *, at: datetime | None = None) -> bool:
+    async def record(
+        self, run_id: str, outcome: Outcome, *, at: datetime | None = None, note: Message | None = None
+    ) -> bool:
         """Record how the execution of a run ended. The first outcome of a run counts.
 
         Args:
@@ -130,6 +144,7 @@ class KeyHandle:
             outcome: How it ended.
             at: When, by the clock of the job that executes: from then on a TTL counts. It is another one than
                 the service's where each workflow has a clock of its own (time skipping V2).
+            note: What an operator wants to be seen beside it. Nothing reads it.
 
         Returns:
             Whether that run is open.
@@ -138,18 +153,45 @@ class KeyHandle:
             OutcomeTooLargeError: The service does not take so much.
             RPCError: The service did not take the request.
         """
-        payloads = Payloads(payloads=await self._encode([RawValue(timed(encode_outcome(outcome), at))]))
+        values = [RawValue(timed(encode_outcome(outcome), at)), *([] if note is None else [encode(note)])]
+        payloads = Payloads(payloads=await self._encode(values))
         size = payloads.ByteSize()
         if size > LARGEST_OUTCOME:
             raise OutcomeTooLargeError(
                 f"the result takes {size:,} bytes, which is over the limit of {LARGEST_OUTCOME:,}"
             )
+        try:
+            return await self._signal(run_id, OUTCOME, payloads)
+        except RPCError as error:
+            if error.status == RPCStatusCode.INVALID_ARGUMENT:
+                raise OutcomeTooLargeError(
+                    f"the result takes {size:,} bytes, which is over the service's limit: {error.message}"
+                ) from error
+            raise
+
+    async def hold(self, run_id: str, unknown: UnknownOutcome) -> bool:
+        """Hold the key: the outcome of a run is unknown. Returns whether that run is open.
+
+        Raises:
+            RPCError: The service did not take the request.
+        """
+        return await self._signal(run_id, UNKNOWN, Payloads(payloads=await self._encode([encode(unknown)])))
+
+    async def answered(self, run_id: str) -> bool:
+        """Note that an attempt of a run has failed and said so. Returns whether that run is open.
+
+        Raises:
+            RPCError: The service did not take the request.
+        """
+        return await self._signal(run_id, ANSWERED, None)
+
+    async def _signal(self, run_id: str, name: str, payloads: Payloads | None) -> bool:
         request = SignalWorkflowExecutionRequest(
             namespace=self.client.namespace,
             identity=self.client.identity,
             request_id=str(uuid4()),
             workflow_execution=WorkflowExecution(workflow_id=self.key_id, run_id=run_id),
-            signal_name=OUTCOME,
+            signal_name=name,
             input=payloads,
         )
         try:
@@ -157,10 +199,6 @@ class KeyHandle:
         except RPCError as error:
             if is_missing(error):
                 return False
-            if error.status == RPCStatusCode.INVALID_ARGUMENT:
-                raise OutcomeTooLargeError(
-                    f"the result takes {size:,} bytes, which is over the service's limit: {error.message}"
-                ) from error
             raise
         return True
 
@@ -209,6 +247,15 @@ class KeyHandle:
         return self.client.data_converter.with_context(
             WorkflowSerializationContext(namespace=self.client.namespace, workflow_id=self.key_id)
         )
+
+    def encode_result(self, result: object) -> Payload:
+        """Return what an activity returned as it is recorded.
+
+        Raises:
+            Exception: The payload converter does not take it.
+        """
+        [payload] = self.converter.payload_converter.to_payloads([result])
+        return payload
 
     async def _encode(self, values: Sequence[object]) -> list[Payload]:
         return await self.converter.encode(values)

@@ -39,8 +39,15 @@ async def fetch(client: Client, workflow_id: str, *, run_id: str = "") -> Events
     return events
 
 
-async def follow(client: Client, workflow_id: str, *, run_id: str) -> Events:
-    """Return the history of one run when its execution has ended, or the run was closed. Waits for that.
+async def follow(client: Client, workflow_id: str, *, run_id: str, after: int = 0) -> Events:
+    """Return the history of one run when its execution has ended, its outcome is unknown, or the run was
+    closed. Waits for that.
+
+    Args:
+        client: Of the workflow's namespace.
+        workflow_id: Of a key.
+        run_id: The run.
+        after: The event up to which its history is known.
 
     Raises:
         RPCError: The service could not be asked, or knows no such run.
@@ -49,7 +56,7 @@ async def follow(client: Client, workflow_id: str, *, run_id: str) -> Events:
     async for page in _pages(client, workflow_id, run_id=run_id, wait=True):
         for event in page:
             events.apply(event)
-        if events.end is not None or events.closed_by is not None:
+        if events.say_more(than=after):
             break
     return events
 

@@ -1,7 +1,7 @@
 """The reader: from the events of a key's history to a `Run`, out of the payload codec."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import EventType
@@ -11,10 +11,20 @@ from temporalio.common import RawValue
 from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
 
 from dedupe.errors import UnreadableRecordError
-from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, REPLACED, Start, unpack_with
+from dedupe.model.messages import (
+    DELEGATED,
+    FORGOTTEN,
+    IN_PLACE,
+    REPLACED,
+    Resolution,
+    Start,
+    UnknownOutcome,
+    decode,
+    unpack_with,
+)
 from dedupe.model.outcome import NO_RESULT, Failed, Outcome, Succeeded, decode_outcome, time_of_outcome
-from dedupe.model.record import Closed, End, Execution, Run
-from dedupe.record.events import Events, failure_of, scheduled_id, time_of
+from dedupe.model.record import Closed, End, Execution, Run, Unknown, unknown_after
+from dedupe.record.events import Events, failure_of, is_activity_end, scheduled_id, time_of
 
 _NOTHING = Start(key="", activity="", idempotency_key="")
 """Of a run that was started by hand."""
@@ -50,12 +60,36 @@ class Reader:
                 raise
             start, closed = _NOTHING, Closed.FORGOTTEN
         execution = Execution(
-            run_id=events.run_id, start=start, started_at=events.started_at, is_open=closed is None
+            run_id=events.run_id,
+            start=start,
+            started_at=events.started_at,
+            is_open=closed is None,
+            answered=events.answered,
         )
-        end = None
-        if events.end is not None and closed is not Closed.FORGOTTEN:
-            end = await self._end(events.end, events)
-        return Run(execution=execution, end=end, closed=closed)
+        if closed is Closed.FORGOTTEN:
+            return Run(execution=execution, closed=closed)
+        ends = events.ends if start.hold else events.ends[:1]
+        unknown = await self._unknown(events, execution)
+        for event in ends:
+            end = await self._end(event, events)
+            later = unknown_after(execution, end.outcome, at=end.at) if is_activity_end(event) else None
+            if later is not None:
+                unknown = replace(later, event_id=event.event_id)
+            elif not _may_follow(end.outcome, start) or (closed is not None and event is ends[-1]):
+                return Run(execution=execution, end=end, closed=closed)
+        return Run(execution=execution, unknown=unknown, closed=closed)
+
+    async def _unknown(self, events: Events, execution: Execution) -> Unknown | None:
+        """Return why the outcome of an execution in place is unknown; None where nobody said so."""
+        said, since, event_id = execution.start.unknown, events.started_at, 1
+        if events.unknown is not None:
+            signal = events.unknown.workflow_execution_signaled_event_attributes
+            [payload, *_] = await raw(self._converter, signal.input.payloads)
+            said, since = decode(UnknownOutcome, payload), time_of(events.unknown)
+            event_id = events.unknown.event_id
+        if said is None:
+            return None
+        return Unknown(why=said.why, since=since, over_at=said.over_at, event_id=event_id)
 
     async def _start(self, events: Events) -> Start:
         [payload, *_] = await raw(self._converter, events.input)
@@ -82,8 +116,13 @@ class Reader:
         at = time_of(end)
         if end.HasField("workflow_execution_signaled_event_attributes"):
             signal = end.workflow_execution_signaled_event_attributes
-            [payload, *_] = await raw(self._converter, signal.input.payloads)
-            return End(outcome=decode_outcome(payload), at=max(at, time_of_outcome(payload) or at))
+            [payload, *notes] = await raw(self._converter, signal.input.payloads)
+            reasons = [decode(Resolution, note).reason for note in notes]
+            return End(
+                outcome=decode_outcome(payload),
+                at=max(at, time_of_outcome(payload) or at),
+                resolution=": ".join(filter(None, [signal.identity, *reasons])) if notes else None,
+            )
         scheduled = events.scheduled[scheduled_id(end)]
         return End(outcome=await self.activity_outcome(end, scheduled, workflow_type=DELEGATED), at=at)
 
@@ -122,6 +161,11 @@ class Reader:
                 is_local=False,
             )
         )
+
+
+def _may_follow(outcome: Outcome, start: Start) -> bool:
+    """Return whether a failure is that of one attempt, after which the key's workflow makes another."""
+    return isinstance(outcome, Failed) and start.hold and start.closes_when_settled
 
 
 def _is_by_hand(events: Events) -> bool:

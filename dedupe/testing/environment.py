@@ -14,6 +14,8 @@ from temporalio.converter import DataConverter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from dedupe.key.unknown import interrupted
+from dedupe.model.findings import DidNotHappen, Happened
 from dedupe.model.keys import Scope
 from dedupe.operate.keys import DedupeKeys, KeyRecord
 from dedupe.plugin import DedupePlugin
@@ -119,6 +121,7 @@ class DedupeEnvironment:
         succeeded: Any = _NOTHING,
         failed: BaseException | None = None,
         executing: bool = False,
+        held: bool = False,
         scope: Scope = Scope.PROJECT,
         job: str | None = None,
         ttl: timedelta | None = None,
@@ -131,17 +134,20 @@ class DedupeEnvironment:
             succeeded: What it returned.
             failed: What it raised, for good.
             executing: Whether it is still being executed, until `finish` says how it ends.
+            held: Whether nobody knows what became of it, until `resolve` says so.
             scope: As calls give it.
             job: The workflow type, for `Scope.JOB`.
             ttl: How long the outcome is kept; None: for ever.
 
         Raises:
-            ValueError: Not one of `succeeded`, `failed` and `executing` was given.
+            ValueError: Not one of `succeeded`, `failed`, `executing` and `held` was given.
         """
-        if sum((succeeded is not _NOTHING, failed is not None, executing)) != 1:
-            raise ValueError("give one of succeeded=, failed= and executing=True")
-        await self._givens.begin(key, activity=name_of(activity), scope=scope, job=job, ttl=ttl)
-        if not executing:
+        if sum((succeeded is not _NOTHING, failed is not None, executing, held)) != 1:
+            raise ValueError("give one of succeeded=, failed=, executing=True and held=True")
+        await self._givens.begin(key, activity=name_of(activity), scope=scope, job=job, ttl=ttl, hold=held)
+        if held:
+            await self.finish(key, failed=interrupted(), scope=scope, job=job)
+        elif not executing:
             await self.finish(key, succeeded=succeeded, failed=failed, scope=scope, job=job)
 
     async def finish(
@@ -180,6 +186,17 @@ class DedupeEnvironment:
             message = f"deduplication key {key!r} has no record that expires: {record}"
             raise ValueError(message)
         await self.sleep(record.expires_at - await self._clock.now() + timedelta(milliseconds=1))
+
+    async def resolve(
+        self,
+        key: str,
+        finding: Happened[Any] | DidNotHappen,
+        *,
+        scope: Scope = Scope.PROJECT,
+        job: str | None = None,
+    ) -> None:
+        """Say what became of a held key's execution, as an operator does: see `DedupeKeys.resolve`."""
+        await self.keys.resolve(key, finding, scope=scope, job=job, force=True)
 
     async def forget(self, key: str, *, scope: Scope = Scope.PROJECT, job: str | None = None) -> bool:
         """Drop the record of a key; the next call executes. Return whether there was one."""

@@ -38,6 +38,7 @@ class Given:
     scope: Scope
     ttl: float | None
     """Seconds: any converter takes them."""
+    hold: bool
 
 
 @workflow.defn(dynamic=True)
@@ -54,6 +55,7 @@ class GivenJob:
             deduplication_scope=given.scope,
             deduplication_ttl=None if given.ttl is None else timedelta(seconds=given.ttl),
             skip_failure=True,
+            on_unknown="hold" if given.hold else "repeat",
             task_queue=given.task_queue,
             start_to_close_timeout=_AGES,
             retry_policy=RetryPolicy(maximum_attempts=1),
@@ -83,7 +85,7 @@ class Givens:
         return [key for key, _, _ in self._executing]
 
     async def begin(
-        self, key: str, *, activity: str, scope: Scope, job: str | None, ttl: timedelta | None
+        self, key: str, *, activity: str, scope: Scope, job: str | None, ttl: timedelta | None, hold: bool
     ) -> None:
         """Have a job call the activity, and wait until it holds the key."""
         if not self._runs:
@@ -97,6 +99,7 @@ class Givens:
             task_queue=f"given-{uuid4()}",
             scope=scope,
             ttl=None if ttl is None else ttl.total_seconds(),
+            hold=hold,
         )
         await self._client.start_workflow(job or _JOB, given, id=f"given-{uuid4()}", task_queue=_TASK_QUEUE)
         await self._until(given, job, lambda state: state is KeyState.EXECUTING)

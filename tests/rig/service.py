@@ -6,21 +6,24 @@ to see it, is decided from outside: each request waits until the test lets it th
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe.key.owner import MARGIN, Alive, Ended, Gone, Unclear, Whereabouts
-from dedupe.model.messages import FORGOTTEN, REPLACED, Owner, Start
+from dedupe.key.owner import Alive, Ended, Gone, Unclear, Whereabouts
+from dedupe.model.messages import FORGOTTEN, REPLACED, Owner, Start, UnknownOutcome
 from dedupe.model.outcome import Outcome
-from dedupe.model.record import Closed, End, Execution, Record, Run, record_of
+from dedupe.model.record import MARGIN, Closed, End, Execution, Record, Run, Unknown, record_of
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 LONGEST_ATTEMPT = timedelta(seconds=60)
 TICK = timedelta(milliseconds=1)
 
+PROCESS: ContextVar[object] = ContextVar("process", default=None)
+"""The worker in which code runs, whatever tasks it makes."""
 LATER = "come back later"
 """Not a request: a claim waits until the test has it come back."""
 
@@ -43,6 +46,8 @@ class CallState:
     owner: Owner
     is_pending: bool = True
     last_started: datetime | None = None
+    begun: int = 0
+    """Attempts so far."""
     end: Outcome | None = None
     """Its end in the job's history, where it is not marked as recorded."""
     ended_recorded: bool = False
@@ -64,7 +69,7 @@ class Service:
     """When runs were terminated."""
     closed_jobs: set[str] = field(default_factory=set[str])
     dead: set[Any] = field(default_factory=set[Any])
-    """Tasks of workers that were killed."""
+    """Tasks, and processes, of workers that were killed."""
     requests: list[Request] = field(default_factory=list[Request])
     namespace: str = "default"
 
@@ -86,7 +91,7 @@ class Service:
 
     async def ask(self, what: str, perform: Callable[[], Any]) -> Any:
         """Make a request, and wait until it is let through. The dead make none."""
-        if asyncio.current_task() in self.dead:
+        if asyncio.current_task() in self.dead or PROCESS.get() in self.dead:
             raise asyncio.CancelledError
         request = Request(what, perform, asyncio.get_running_loop().create_future())
         self.requests.append(request)
@@ -109,15 +114,17 @@ class Service:
         else:
             request.answer.set_exception(lost)
 
-    def start(self, start: Start, *, again: bool) -> str | None:
+    def start(self, start: Start, *, again: bool, **_: object) -> str | None:
         """Start a run: conflict policy FAIL, and REJECT_DUPLICATE unless `again`."""
         if self.runs and (self.runs[-1].closed is None or not again):
             return None
         execution = Execution(run_id=f"run-{len(self.runs) + 1}", start=start, started_at=self.tick())
         self.runs.append(Run(execution=execution))
+        if start.unknown is not None:
+            self.hold(execution.run_id, start.unknown)
         return execution.run_id
 
-    def signal(self, run_id: str, outcome: Outcome) -> bool:
+    def signal(self, run_id: str, outcome: Outcome, **_: object) -> bool:
         """Record an outcome."""
         index, run = self._find(run_id)
         if run.closed is not None:
@@ -128,7 +135,25 @@ class Service:
             self.late.setdefault(run_id, []).append(outcome)
         return True
 
-    def terminate(self, run_id: str, details: str) -> bool:
+    def hold(self, run_id: str, said: UnknownOutcome) -> bool:
+        """Note that nobody knows what became of a run."""
+        index, run = self._find(run_id)
+        if run.closed is not None:
+            return False
+        unknown = Unknown(why=said.why, since=self.tick(), over_at=said.over_at)
+        self.runs[index] = replace(run, unknown=run.unknown or unknown)
+        return True
+
+    def answered(self, run_id: str) -> bool:
+        """Note that an attempt of a run has failed and said so."""
+        index, run = self._find(run_id)
+        if run.closed is not None:
+            return False
+        execution = replace(run.execution, answered=run.execution.answered + 1)
+        self.runs[index] = replace(run, execution=execution)
+        return True
+
+    def terminate(self, run_id: str, details: str, **_: object) -> bool:
         """End a run."""
         index, run = self._find(run_id)
         if run.closed is not None:
@@ -138,7 +163,7 @@ class Service:
         self.runs[index] = replace(run, closed=closed, execution=replace(run.execution, is_open=False))
         return True
 
-    def find(self, run_id: str) -> Run | None:
+    def find(self, run_id: str = "") -> Run | None:
         """Return a run; the current one where no id is given."""
         return self.current if not run_id else self._find(run_id)[1]
 
@@ -151,7 +176,7 @@ class Service:
         is_closed = owner.run_id in self.closed_jobs
         if call is not None and call.is_pending:
             if not is_closed or call.last_started is None:
-                return Gone() if is_closed else Alive()
+                return Gone(begun=call.begun) if is_closed else Alive()
             return Gone() if call.last_started + LONGEST_ATTEMPT + MARGIN <= self.now else Alive()
         if call is not None and call.end is not None:
             return Ended(call.end)

@@ -27,6 +27,8 @@ class Call(BaseModel):
     skip_failure: bool = False
     ttl: timedelta | None = None
     on_mismatch: Literal["reuse", "raise"] = "reuse"
+    on_unknown: str | None = None
+    reconcile: str | None = None
     start_to_close_timeout: timedelta = timedelta(seconds=60)
     schedule_to_close_timeout: timedelta | None = None
     attempts: int = 1
@@ -118,6 +120,10 @@ def _start(call: Call) -> "workflow.ActivityHandle[Any]":
     }
     if call.key is None:
         return workflow.start_activity(call.activity, call.argument, **options)
+    if call.on_unknown is not None:
+        options["on_unknown"] = call.on_unknown
+    if call.reconcile is not None:
+        options["reconcile"] = call.reconcile
     return dedupe.start_activity(
         call.activity,
         call.argument,

@@ -7,6 +7,7 @@ invariants, each checked when an effect begins or a call is answered.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
-from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, TimeoutFailureInfo
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
@@ -29,6 +30,7 @@ from dedupe.execution.attempt import Attempt
 from dedupe.key.attempts import Story
 from dedupe.model.messages import (
     FORGOTTEN,
+    INTERRUPTED,
     Claim,
     Execute,
     NotHeld,
@@ -42,6 +44,7 @@ from dedupe.model.messages import (
     is_referral,
 )
 from dedupe.model.outcome import (
+    Abandoned,
     Failed,
     FailedAnswer,
     Outcome,
@@ -51,9 +54,9 @@ from dedupe.model.outcome import (
     is_recorded,
     unmarked,
 )
-from dedupe.model.record import Closed, Executing, Run, Settled
+from dedupe.model.record import Closed, Executing, Held, Run, Settled
 from dedupe.record.handle import KeyHandle
-from tests.rig.service import LATER, LONGEST_ATTEMPT, CallState, Fate, Service
+from tests.rig.service import LATER, LONGEST_ATTEMPT, PROCESS, CallState, Fate, Service
 
 MOST_ATTEMPTS = 3
 TTL = timedelta(seconds=5)
@@ -61,6 +64,12 @@ TTL = timedelta(seconds=5)
 
 class LostError(Exception):
     """The worker died."""
+
+
+def time_out_failure() -> Failure:
+    """Return the failure of an activity whose last attempt gave no answer."""
+    cause = Failure(message="timed out", timeout_failure_info=TimeoutFailureInfo())
+    return Failure(message="Activity task timed out", cause=cause)
 
 
 def failure(*, definite: bool) -> Failure:
@@ -82,6 +91,12 @@ class Effect:
     deadline: datetime
     end: "asyncio.Future[str]"
     forced: bool = False
+    hold: bool = False
+    """Whether it is to be held where nobody knows whether it happened."""
+    how: str | None = None
+    """How it ended: see `ENDS`; None: it has not, or it was interrupted."""
+    is_resolved: bool = False
+    """Whether an operator has said that it did not happen, or has forgotten it."""
 
 
 @dataclass
@@ -96,18 +111,24 @@ class Stage:
     attempts: dict[str, "asyncio.Task[Payload]"] = field(default_factory=dict[str, "asyncio.Task[Payload]"])
     time_outs: dict[str, "asyncio.Task[Any]"] = field(default_factory=dict[str, "asyncio.Task[Any]"])
     zombies: list["asyncio.Task[Payload]"] = field(default_factory=list["asyncio.Task[Payload]"])
+    processes: dict[Any, object] = field(default_factory=dict[Any, object])
+    """Of attempts, by their tasks."""
+    given_up: dict[object, datetime] = field(default_factory=dict[object, datetime])
+    """By process, when the service gave up its attempt."""
     calls: int = 0
     was_forced: bool = False
 
     # -------------------------------------------------------------------------------------- what jobs do
 
-    def ask(self, *, skip_failure: bool, ttl: timedelta | None = None) -> None:
+    def ask(self, *, skip_failure: bool, ttl: timedelta | None = None, hold: bool = False) -> None:
         """Let a job make a call."""
         self.calls += 1
         name = f"call-{self.calls}"
-        self.jobs[name] = asyncio.ensure_future(self._job(name, skip_failure=skip_failure, ttl=ttl))
+        self.jobs[name] = asyncio.ensure_future(
+            self._job(name, skip_failure=skip_failure, ttl=ttl, hold=hold)
+        )
 
-    async def _job(self, name: str, *, skip_failure: bool, ttl: timedelta | None) -> None:
+    async def _job(self, name: str, *, skip_failure: bool, ttl: timedelta | None, hold: bool) -> None:
         """What `dedupe.job.interceptor` does, step by step."""
         question = Question(
             key_id="proj:o/p:k",
@@ -115,6 +136,7 @@ class Stage:
             activity="charge",
             skip_failure=skip_failure,
             called_at=self.service.now,
+            hold=hold,
         )
         payload = encode_referral(Execute())
         step = 0
@@ -140,9 +162,10 @@ class Stage:
         owner = Owner(workflow_id=job, run_id=job, activity_id=activity_id, longest_attempt=LONGEST_ATTEMPT)
         call = self.service.calls[activity_id] = CallState(owner)
         scheduled_at = self.service.now
+        outcome = Failed(time_out_failure())
         for number in range(1, MOST_ATTEMPTS + 1):
             order = Order.to_execute(question, execute, ttl=ttl)
-            call.last_started = self.service.now
+            call.last_started, call.begun = self.service.now, number
             attempt = asyncio.ensure_future(self._attempt(owner, order, number, scheduled_at))
             timed_out = asyncio.ensure_future(asyncio.Event().wait())
             self.attempts[activity_id] = attempt
@@ -154,18 +177,26 @@ class Stage:
                 self.time_outs.pop(activity_id).cancel()
             if not attempt.done() or attempt.cancelled() or isinstance(attempt.exception(), LostError):
                 call.last_started = None
+                outcome = Failed(time_out_failure())
+                if question.hold:
+                    if self.calls % 2:  # some services know which time-outs not to retry
+                        break
+                    await self.service.ask(LATER, lambda: None)
                 continue
             task = attempt
             if task.exception() is None:
                 return await self._returned(call, task.result())
             error = task.exception()
             assert isinstance(error, ApplicationError), error
+            outcome = Failed(failure(definite=error.non_retryable))
+            if error.type == INTERRUPTED:
+                outcome.failure.cause.application_failure_info.type = INTERRUPTED
             if error.non_retryable:
                 break
-        else:
-            error = ApplicationError("lost")
+            if question.hold and number < MOST_ATTEMPTS:
+                call.last_started = None
+                await self.service.ask(LATER, lambda: None)
         call.is_pending = False
-        outcome = Failed(failure(definite=error.non_retryable))
         call.end = outcome
         payload = await self._settle(owner, outcome)
         if isinstance(decode_referral(payload), NotHeld):  # it never acquired the key: a failure of its own
@@ -184,7 +215,7 @@ class Stage:
     async def _settle(self, owner: Owner, outcome: Outcome) -> Payload:
         while True:
             try:
-                return await _settle(self.key, owner, outcome, at=None)
+                return await _settle(self.key, owner, outcome, now=self.service.now, at=None)
             except RPCError:
                 continue
 
@@ -227,11 +258,14 @@ class Stage:
             task_queue="keys",
         )
         deadline = self.service.now + LONGEST_ATTEMPT
+        process = object()
+        PROCESS.set(process)
+        self.processes[asyncio.current_task()] = process
 
         async def effect(start: Start) -> Payload:
             return await self._effect(owner, start, deadline)
 
-        return await attempt.run(effect)
+        return await attempt.run(effect, encode=lambda result: result)
 
     async def _effect(self, owner: Owner, start: Start, deadline: datetime) -> Payload:
         self._check_begin(owner, start)
@@ -241,13 +275,14 @@ class Stage:
             call=owner.activity_id,
             run_id=run.execution.run_id,
             idempotency_key=start.idempotency_key,
-            deadline=deadline,
+            deadline=min(deadline, self.given_up.get(PROCESS.get(), deadline)),
             end=asyncio.get_running_loop().create_future(),
+            hold=start.hold,
         )
         self.effects.append(effect)
         self.begun.append(effect)
         try:
-            how = await effect.end
+            how = effect.how = await effect.end
         finally:
             self.effects.remove(effect)
         match how:
@@ -258,7 +293,7 @@ class Stage:
             case "fails":
                 raise ApplicationError("refused", type="Refused", non_retryable=True)
             case "is lost":
-                self.service.dead.add(asyncio.current_task())
+                self.service.dead.add(PROCESS.get())
                 raise LostError
             case _:
                 raise ApplicationError("refused", type="Refused")
@@ -282,12 +317,28 @@ class Stage:
         if len(self.service.runs) > 1 and not self.was_forced:
             previous = self.service.runs[-2]
             keeps = start.idempotency_key == previous.execution.start.idempotency_key
-            assert keeps == self._leaves_open(previous), (
+            # Who has read it before it expired keeps the key, who has read it since does not.
+            assert self._has_expired(previous) or keeps == self._leaves_open(previous), (
                 "the idempotency key moved on, or stayed, without a reason"
             )
+        self._check_that_nothing_is_unknown()
         # Where other attempts of this call are on their way, theirs is the same.
         same = {other.idempotency_key for other in self.effects if other.run_id == run.execution.run_id}
         assert same <= {start.idempotency_key}
+
+    def _check_that_nothing_is_unknown(self) -> None:
+        """Check that no effect begins beside one that is to be held, and has happened for all one knows."""
+        for effect in self.begun:
+            if not effect.hold or effect.is_resolved or effect.how in {"fails", "fails softly"}:
+                continue
+            run = self.service.find(effect.run_id)
+            assert run is not None
+            assert run.end is not None, "an effect begins beside one of which nobody knows"
+            assert isinstance(run.end.outcome, Succeeded), "an effect was given up of which nobody knows"
+
+    def _has_expired(self, run: Run) -> bool:
+        ttl = run.execution.start.ttl
+        return ttl is not None and run.end is not None and run.end.at + ttl <= self.service.now
 
     def _leaves_open(self, run: Run) -> bool:
         """Return whether the effect of a run may have happened, so that the next one continues it."""
@@ -295,9 +346,6 @@ class Stage:
             return False
         if run.end is None:
             return run.closed is Closed.OUTSIDE
-        ttl = run.execution.start.ttl
-        if ttl is not None and run.end.at + ttl <= self.service.ended_at[run.execution.run_id]:
-            return False
         outcome = run.end.outcome
         is_kept = isinstance(outcome, Succeeded) and run.closed is not Closed.OUTSIDE
         return not is_kept and not (isinstance(outcome, Failed) and outcome.is_definite)
@@ -338,6 +386,7 @@ class Stage:
             for effect in self.effects:
                 if effect.call == name:
                     effect.deadline = self.service.now
+            self.given_up[self.processes.get(self.attempts[name])] = self.service.now
             self.time_outs[name].cancel()
 
     def close_job(self, number: int) -> None:
@@ -353,14 +402,14 @@ class Stage:
         running = [task for task in self.attempts.values() if not task.done()]
         if running:
             task = running[number % len(running)]
-            self.service.dead.add(task)
+            self.service.dead |= {task, self.processes.get(task, task)}
             task.cancel()
 
     def pass_time(self) -> None:
         """Let so much time pass that no attempt that is under way can be alive."""
         self.service.now += LONGEST_ATTEMPT + timedelta(seconds=20)
         for task in (*self.attempts.values(), *self.zombies):
-            self.service.dead.add(task)
+            self.service.dead |= {task, self.processes.get(task, task)}
             task.cancel()
 
     def end_run(self) -> None:
@@ -377,15 +426,31 @@ class Stage:
                 call = self.service.calls.get(owner.activity_id) if owner else None
                 if call is not None and call.is_pending and not force:
                     return
-            case Executing(execution=execution) if force:
+            case Executing(execution=execution) | Held(execution=execution) if force:
                 pass
             case _:
                 return
         for effect in self.effects:
             effect.forced = True
+        for effect in self.begun:
+            effect.is_resolved = effect.is_resolved or effect.run_id == execution.run_id or force
         self.was_forced = self.was_forced or bool(self.effects) or force
         if execution.is_open:
             self.service.terminate(execution.run_id, FORGOTTEN)
+
+    def resolve(self) -> None:
+        """Say what became of a held key, as an operator does who looks at the provider."""
+        record = self.service.record()
+        if not isinstance(record, Held) or record.unknown.over_at > self.service.now:
+            return
+        doubtful = [effect for effect in self.begun if effect.hold and not effect.is_resolved]
+        if any(effect.how == "returns" for effect in doubtful):
+            result = Payload(metadata={"encoding": b"json/plain"}, data=b'"found"')
+            self.service.signal(record.execution.run_id, Succeeded(result))
+            return
+        for effect in doubtful:
+            effect.is_resolved = True
+        self.service.signal(record.execution.run_id, Abandoned())
 
     @property
     def key(self) -> KeyHandle:
@@ -404,26 +469,12 @@ class Stage:
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let handles of keys talk to a service in memory."""
 
-    async def run(key: KeyHandle, run_id: str = "") -> Run | None:
-        service: Any = key.client
-        found: Run | None = await service.ask("read", lambda: service.find(run_id))
-        return found
+    def request(what: str, perform: Callable[..., Any]) -> Callable[..., Any]:
+        async def made(key: KeyHandle, *args: Any, **options: Any) -> Any:
+            service: Any = key.client
+            return await service.ask(what, lambda: perform(service, *args, **options))
 
-    async def acquire(key: KeyHandle, start: Start, *, again: bool, **_: Any) -> str | None:
-        service: Any = key.client
-        run_id: str | None = await service.ask("start", lambda: service.start(start, again=again))
-        return run_id
-
-    async def record(key: KeyHandle, run_id: str, outcome: Outcome, **_: Any) -> bool:
-        service: Any = key.client
-        was_open: bool = await service.ask("signal", lambda: service.signal(run_id, outcome))
-        return was_open
-
-    async def end(key: KeyHandle, run_id: str, *, details: str, reason: str) -> bool:
-        del reason
-        service: Any = key.client
-        was_open: bool = await service.ask("terminate", lambda: service.terminate(run_id, details))
-        return was_open
+        return made
 
     async def story_of(client: Any, execution: Any, *, key_id: str, now: datetime) -> Story:
         del client, execution, key_id, now
@@ -437,7 +488,15 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         del number
         return await client.ask("describe", lambda: client.is_last_attempt(owner, started_at=started_at))
 
-    for name, method in {"run": run, "acquire": acquire, "record": record, "end": end}.items():
+    methods = {
+        "run": request("read", Service.find),
+        "acquire": request("start", Service.start),
+        "record": request("signal", Service.signal),
+        "hold": request("signal", Service.hold),
+        "answered": request("signal", Service.answered),
+        "end": request("terminate", Service.terminate),
+    }
+    for name, method in methods.items():
         monkeypatch.setattr(KeyHandle, name, method)
     monkeypatch.setattr(dedupe.key.begin, "whereabouts", whereabouts)
     monkeypatch.setattr(dedupe.claims.claim, "whereabouts", whereabouts)
@@ -454,6 +513,7 @@ FATES: st.SearchStrategy[Fate] = st.sampled_from(["answered", "answered", "answe
 ENDS = ["returns", "returns", "fails", "fails softly", "is lost"]
 STEPS = st.one_of(
     st.tuples(st.just("ask"), st.booleans(), st.booleans()),
+    st.tuples(st.just("ask to hold"), st.booleans(), st.booleans()),
     st.tuples(st.just("through"), NUMBERS, FATES),
     st.tuples(st.just("through"), NUMBERS, FATES),
     st.tuples(st.just("through"), NUMBERS, FATES),
@@ -464,6 +524,7 @@ STEPS = st.one_of(
     st.tuples(st.just("close job"), NUMBERS, st.none()),
     st.tuples(st.just("kill"), NUMBERS, st.none()),
     st.tuples(st.just("pass time"), st.none(), st.none()),
+    st.tuples(st.just("resolve"), st.none(), st.none()),
     st.tuples(st.just("expire"), st.none(), st.none()),
     st.tuples(st.just("end run"), st.none(), st.none()),
     st.tuples(st.just("forget"), st.sampled_from([False, False, False, True]), st.none()),
@@ -484,6 +545,11 @@ async def play(steps: list[Any]) -> Stage:  # noqa: C901, PLR0912 - a table: one
             case ("ask", bool() as skip_failure, bool() as expires):
                 ttl = TTL if expires else None
                 stage.ask(skip_failure=skip_failure, ttl=ttl)
+            case ("ask to hold", bool() as skip_failure, bool() as expires):
+                ttl = TTL if expires else None
+                stage.ask(skip_failure=skip_failure, ttl=ttl, hold=True)
+            case ("resolve", None, None):
+                stage.resolve()
             case ("through", int() as number, fate):
                 if stage.service.requests:
                     stage.service.let_through(number, fate)
@@ -526,6 +592,7 @@ async def finish(stage: Stage) -> None:
         await _settle_down()
         if round_ % 10 == 9:  # what a claim waits for may be an attempt that died with its job
             stage.pass_time()
+            stage.resolve()
         stage.service.now += timedelta(seconds=1)
     stage.check()
     for name, task in stage.jobs.items():
@@ -586,6 +653,31 @@ ENDED_FROM_OUTSIDE: list[Any] = [
 """An operator ends the run of a key that executes, and another call comes."""
 
 
+HELD = ("ask to hold", False, False)
+LOST = ("end", 0, "is lost")
+ASKED_LATER: list[Any] = [("pass time", None, None), ("ask", False, False), *[THROUGH] * 12]
+HELD_AT_LAST: list[Any] = [HELD, THROUGH, LOST, *[THROUGH] * 4, *ASKED_LATER * 2]
+"""A call whose last attempt is lost, and others after it."""
+HELD_BY_NOBODY: list[Any] = [HELD, THROUGH, LOST, ("close job", 0, None), *ASKED_LATER * 2]
+"""The same, and its job has closed before it could say so."""
+HELD_BETWEEN_ATTEMPTS: list[Any] = [
+    ("ask", False, False),
+    THROUGH,
+    ("end", 0, "returns"),
+    THROUGH,
+    ("forget", False, None),
+    HELD,
+    *[THROUGH] * 3,
+    LOST,
+    ("close job", 0, None),
+    *ASKED_LATER * 2,
+]
+"""The same, before an attempt that the service was about to make."""
+
+
+@example(HELD_BETWEEN_ATTEMPTS)
+@example(HELD_BY_NOBODY)
+@example(HELD_AT_LAST)
 @example(ENDED_FROM_OUTSIDE)
 @example(EARLY_FAREWELL)
 @example(LATE_ATTEMPT)

@@ -91,7 +91,7 @@ async def answers(by: Peeks, *keys: str, task: int = 3, run_id: str = "run") -> 
     ("record", "referral"),
     [
         (Absent(), Execute()),
-        (Absent(before=EXECUTION, any_run=True), Execute()),
+        (Absent(before=EXECUTION, last_run=EXECUTION.run_id), Execute()),
         (settled(Abandoned()), Execute()),
         (settled(Failed(Failure())), Execute()),
         (Executing(execution=EXECUTION), Wait(run_id="run")),

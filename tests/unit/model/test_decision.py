@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 
-from dedupe.model.decision import Begin, Decision, Refuse, Share, decide
+from dedupe.model.decision import Begin, Decision, Hold, Refuse, Share, decide
 from dedupe.model.messages import Question, Start
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded
-from dedupe.model.record import Absent, Executing, Execution, Record, Settled
+from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, Unknown
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -59,6 +59,7 @@ def answer(outcome: Succeeded | Failed, *, at: datetime, how: How) -> Answer:
 BEFORE, AFTER = NOW - SECOND, NOW + SECOND
 FAILED, CANCELLED = failed(), failed(cancelled=True)
 EXECUTION = execution()
+HELD = Held(execution=EXECUTION, unknown=Unknown(why="lost", since=BEFORE, over_at=NOW))
 
 
 def _same(record: Record, decision: Decision) -> tuple[Record, Decision, Decision]:
@@ -71,11 +72,12 @@ def _begins(record: Absent | Settled) -> tuple[Record, Decision, Decision]:
 
 TABLE: dict[str, tuple[Record, Decision, Decision]] = {
     "absent": _begins(Absent()),
-    "forgotten": _begins(Absent(any_run=True)),
-    "expired": _begins(Absent(expired=EXECUTION, any_run=True)),
-    "cut off": _begins(Absent(before=EXECUTION, any_run=True)),
+    "forgotten": _begins(Absent(last_run=EXECUTION.run_id)),
+    "expired": _begins(Absent(expired=EXECUTION, last_run=EXECUTION.run_id)),
+    "cut off": _begins(Absent(before=EXECUTION, last_run=EXECUTION.run_id)),
     "abandoned": _begins(settled(Abandoned())),
     "executing": _same(Executing(execution=EXECUTION), Share(EXECUTION)),
+    "held": _same(HELD, Hold(HELD)),
     "succeeded before": _same(settled(SUCCEEDED), answer(SUCCEEDED, at=BEFORE, how=How.REUSED)),
     "succeeded meanwhile": _same(settled(SUCCEEDED, at=AFTER), answer(SUCCEEDED, at=AFTER, how=How.JOINED)),
     "failed before": (
@@ -111,7 +113,7 @@ def test_the_end_of_the_run_that_a_call_waited_for_is_its_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [Absent(expired=EXECUTION), Absent(any_run=True)], ids=["expired", "forgotten"]
+    "record", [Absent(expired=EXECUTION), Absent(last_run=EXECUTION.run_id)], ids=["expired", "forgotten"]
 )
 def test_a_new_life_may_be_that_of_another_activity(record: Absent) -> None:
     """Only an execution that is continued, with its idempotency key, binds the key to its activity."""
@@ -129,8 +131,9 @@ EXECUTIONS = st.builds(
 )
 QUESTIONS = st.builds(question, skip_failure=st.booleans(), fingerprint=FINGERPRINTS)
 RECORDS: st.SearchStrategy[Record] = st.one_of(
-    st.builds(Absent, before=st.none() | EXECUTIONS, any_run=st.booleans()),
+    st.builds(Absent, before=st.none() | EXECUTIONS, last_run=st.none() | st.just("run")),
     st.builds(Executing, execution=EXECUTIONS),
+    st.builds(Held, execution=EXECUTIONS, unknown=st.just(HELD.unknown)),
     st.builds(Settled, execution=EXECUTIONS, outcome=OUTCOMES, settled_at=INSTANTS, expires_at=st.just(None)),
 )
 

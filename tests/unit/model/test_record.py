@@ -1,25 +1,36 @@
 """What a key is: what each kind of run means, and what the next execution begins with."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.api.failure.v1 import Failure
+from temporalio.api.failure.v1 import (
+    ApplicationFailureInfo,
+    CanceledFailureInfo,
+    Failure,
+    TimeoutFailureInfo,
+)
 
-from dedupe.model.messages import Start
+from dedupe.model.messages import INTERRUPTED, TOO_LARGE, Owner, Start
 from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded
 from dedupe.model.record import (
+    MARGIN,
     Absent,
     Closed,
     End,
     Executing,
     Execution,
+    Held,
     Record,
     Run,
     Settled,
+    Unknown,
     following,
+    over_at,
     record_of,
+    unknown_after,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,20 +65,28 @@ def settled(outcome: Outcome, *, ttl: timedelta | None = None) -> Settled:
     )
 
 
-GONE = Absent(any_run=True)
-CUT_OFF = Absent(before=execution(), any_run=True)
+GONE = Absent(last_run=execution().run_id)
+CUT_OFF = Absent(before=execution(), last_run=execution().run_id)
+UNKNOWN = Unknown(why="lost", since=NOW - HOUR, over_at=NOW)
 LONG, SHORT = 2 * HOUR, HOUR
 
 TABLE: dict[str, tuple[Run, Record]] = {
     "open": (run(None, None), Executing(execution=execution())),
+    "held": (
+        replace(run(None, None), unknown=UNKNOWN),
+        Held(execution=execution(), unknown=UNKNOWN),
+    ),
+    "held, and resolved": (replace(run(RESULT, None), unknown=UNKNOWN), settled(RESULT)),
+    "held, and ended from outside": (replace(run(None, Closed.OUTSIDE), unknown=UNKNOWN), CUT_OFF),
+    "held, and forgotten": (replace(run(None, Closed.FORGOTTEN), unknown=UNKNOWN), GONE),
     "succeeded": (run(RESULT, None), settled(RESULT)),
     "failed": (run(failed(definite=True), None), settled(failed(definite=True))),
     "abandoned": (run(Abandoned(), None), settled(Abandoned())),
     "kept for longer": (run(RESULT, None, ttl=LONG), settled(RESULT, ttl=LONG)),
-    "over": (run(RESULT, None, ttl=SHORT), Absent(expired=execution(ttl=SHORT), any_run=True)),
+    "over": (run(RESULT, None, ttl=SHORT), Absent(expired=execution(ttl=SHORT), last_run=execution().run_id)),
     "over, and closed": (
         run(RESULT, Closed.ITSELF, ttl=SHORT),
-        Absent(expired=execution(ttl=SHORT), any_run=True),
+        Absent(expired=execution(ttl=SHORT), last_run=execution().run_id),
     ),
     "closed with its outcome, on the server that skips time": (run(RESULT, Closed.ITSELF), settled(RESULT)),
     "forgotten on the server that skips time": (run(None, Closed.ITSELF), GONE),
@@ -102,7 +121,7 @@ def test_a_record_is_over_at_the_very_moment() -> None:
     [
         (Absent(), 1, False),
         (GONE, 1, False),
-        (Absent(expired=execution(), any_run=True), 1, False),
+        (Absent(expired=execution(), last_run=execution().run_id), 1, False),
         (CUT_OFF, 3, True),
         (settled(Abandoned()), 3, True),
         (settled(failed(definite=False)), 4, True),
@@ -131,3 +150,37 @@ def test_a_new_idempotency_key_is_that_of_its_call() -> None:
     assert len({each.idempotency_key for each in (one, *others)}) == 4
     assert one.idempotency_key.endswith("-1")
     assert len(one.idempotency_key) == 38
+
+
+def _ended(**cause: Any) -> Failed:
+    return Failed(Failure(cause=Failure(message="of the cause", **cause)))
+
+
+ENDS: dict[str, tuple[Outcome, bool]] = {
+    "succeeded": (RESULT, False),
+    "failed": (_ended(application_failure_info=ApplicationFailureInfo(type="Refused")), False),
+    "failed for good": (_ended(application_failure_info=ApplicationFailureInfo(non_retryable=True)), False),
+    "interrupted": (_ended(application_failure_info=ApplicationFailureInfo(type=INTERRUPTED)), True),
+    "too large": (_ended(application_failure_info=ApplicationFailureInfo(type=TOO_LARGE)), True),
+    "timed out": (_ended(timeout_failure_info=TimeoutFailureInfo()), True),
+    "cancelled": (_ended(canceled_failure_info=CanceledFailureInfo()), True),
+    "abandoned": (Abandoned(), True),
+}
+
+
+@pytest.mark.parametrize(("outcome", "is_unknown"), ENDS.values(), ids=ENDS)
+def test_what_leaves_an_outcome_unknown(outcome: Outcome, *, is_unknown: bool) -> None:
+    """Whatever is not the activity's own answer, and only where the call asked to hold it."""
+    assert (unknown_after(execution(hold=True), outcome, at=NOW) is not None) == is_unknown
+    assert unknown_after(execution(), outcome, at=NOW) is None
+
+
+def test_when_an_attempt_must_be_over() -> None:
+    """A first attempt from when it acquired the key, a later one from when it was given up."""
+    owner = Owner(workflow_id="w", run_id="r", activity_id="a", longest_attempt=HOUR)
+    first = execution(hold=True, owner=owner)
+    assert over_at(first, now=NOW) == NOW - 2 * HOUR + HOUR + MARGIN
+    assert over_at(replace(first, answered=1), now=NOW) == NOW + HOUR + MARGIN
+    interrupted = unknown_after(first, ENDS["interrupted"][0], at=NOW)
+    assert interrupted is not None
+    assert interrupted.over_at == NOW

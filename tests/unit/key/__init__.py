@@ -1,0 +1,1 @@
+"""What a key is, and what is said of it."""
