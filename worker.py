@@ -64,7 +64,11 @@ async def create_worker(settings: Settings, config: ClientConnectConfig) -> Work
         await _connect(settings, config),
         task_queue=settings.task_queue,
         workflows=[OnboardingJob, InvoiceJob, DigestJob],
-        activities=[EmailActivities(email).send_email, PaymentActivities(payments).charge],
+        activities=[
+            EmailActivities(email).send_email,
+            PaymentActivities(payments).charge,
+            PaymentActivities(payments).find_charge,
+        ],
         max_concurrent_activities=settings.concurrent_activities,
         max_concurrent_workflow_tasks=settings.concurrent_workflow_tasks,
         graceful_shutdown_timeout=settings.graceful_shutdown_timeout,

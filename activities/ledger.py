@@ -69,6 +69,16 @@ class Ledger:
             ((charge_id, payment),) = file.execute(_INSERT_OR_FIND, row).fetchall()
         return Entry(charge_id=charge_id, payment=payment, is_new=charge_id == own_id)
 
+    def find(self, key: str | None) -> str | None:
+        """Return the id of the charge that was made with a key; None where there is none.
+
+        Raises:
+            sqlite3.Error: The file could not be read.
+        """
+        with closing(self._connect()) as file:
+            rows = file.execute("SELECT id FROM charges WHERE idempotency_key = ?", (key,)).fetchall()
+        return rows[0][0] if rows else None
+
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT.total_seconds(), isolation_level=None)
 

@@ -1,9 +1,12 @@
-"""`charge`: a payment into a ledger on disk, or through Stripe.
+"""`charge`: a payment into a ledger on disk, or through Stripe; `find_charge`: what became of one.
 
 Both transports are idempotent: a key that is sent again charges nothing and gets the first charge back, and
 with another payment it is an error. The ledger knows a key for ever; Stripe for 24 hours, so retry for less
 than that: give the call a schedule-to-close timeout. Stripe also keeps the errors of requests it has begun to
 carry out: a card that was declined stays declined under its key, and a server error comes back unchanged.
+
+A job that would rather ask than trust in the key gives `reconcile="find_charge"`: it looks for a payment of
+the order among those of the customer.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from activities.attempt import header_value, heartbeating, idempotency_key
 from activities.errors import ErrorKind, header, provider_error
 from activities.ledger import Ledger
 from activities.settings import ApiKey, RequestTimeout, Section
+from dedupe import DidNotHappen, Happened
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)]
 """An identifier that means something to someone else."""
@@ -30,6 +34,8 @@ Currency = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z]{3
 """An ISO 4217 code, kept in lower case as Stripe writes it."""
 
 _STRIPE_KEY_LIMIT = 255
+_TAKEN = {"succeeded", "processing"}
+"""States of a PaymentIntent whose money was taken, or is on its way."""
 
 
 class Charge(BaseModel):
@@ -73,6 +79,14 @@ class PaymentTransport(Protocol):
         """
         ...
 
+    async def find(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt | None:
+        """Return the charge of an order that was made before; None where there is none.
+
+        Raises:
+            ApplicationError: The provider could not be asked; the type is an `ErrorKind`.
+        """
+        ...
+
 
 class PaymentActivities:
     """The activities of this service, over the transport that the settings choose."""
@@ -85,6 +99,13 @@ class PaymentActivities:
         """Charge a customer, once for all attempts under the call's idempotency key."""
         async with heartbeating():
             return await self._transport.charge(charge, idempotency_key())
+
+    @activity.defn(name="find_charge")
+    async def find_charge(self, charge: Charge) -> Happened[ChargeReceipt] | DidNotHappen:
+        """Find out what became of a charge, for `reconcile`."""
+        async with heartbeating():
+            receipt = await self._transport.find(charge, idempotency_key())
+        return DidNotHappen() if receipt is None else Happened(receipt)
 
 
 class LedgerTransport:
@@ -118,6 +139,19 @@ class LedgerTransport:
             amount=charge.amount,
             currency=charge.currency,
             replayed=not entry.is_new,
+        )
+
+    async def find(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt | None:
+        """See `PaymentTransport`."""
+        charge_id = await asyncio.to_thread(self._ledger.find, idempotency_key)
+        if charge_id is None:
+            return None
+        return ChargeReceipt(
+            charge_id=charge_id,
+            status="succeeded",
+            amount=charge.amount,
+            currency=charge.currency,
+            replayed=True,
         )
 
 
@@ -167,6 +201,22 @@ class StripeTransport:
             return _receipt(intent)
         except AttributeError:  # what the SDK says of a field that is not there
             raise provider_error(ErrorKind.UNAVAILABLE, "Stripe answered without a payment") from None
+
+    async def find(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt | None:
+        """See `PaymentTransport`. It is found by its order: Stripe answers no question about a key."""
+        del idempotency_key
+        return await asyncio.to_thread(self._find, charge)
+
+    def _find(self, charge: Charge) -> ChargeReceipt | None:
+        try:
+            listed = self._client.v1.payment_intents.list({"customer": charge.customer, "limit": 100})
+            for intent in listed.auto_paging_iter():
+                order_id = intent.metadata.to_dict().get("order_id")
+                if order_id == charge.order_id and intent.status in _TAKEN:
+                    return _receipt(intent).model_copy(update={"replayed": True})
+        except stripe.StripeError as error:
+            raise self._refusal(error) from None
+        return None
 
     def _refusal(self, error: stripe.StripeError) -> ApplicationError:
         # https://docs.stripe.com/error-low-level

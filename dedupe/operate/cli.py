@@ -5,6 +5,7 @@ and API key variables, or a profile of the Temporal configuration file.
 """
 
 import importlib
+import json
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 
 from dedupe.errors import DedupeError
+from dedupe.model.findings import DidNotHappen, Happened
 from dedupe.model.keys import Scope
 from dedupe.operate.keys import DedupeKeys, KeyRecord, KeyState
 from dedupe.operate.output import (
@@ -265,7 +267,7 @@ def _command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[...,
 )
 @click.version_option(package_name="temporal-dedupe")
 def _dedupe() -> None:
-    """Look at deduplication keys, and drop them."""
+    """Look at deduplication keys, drop and resolve them."""
 
 
 @_dedupe.command("show")
@@ -382,6 +384,39 @@ async def _forget_each(keys: Keys, given: list[str | KeyRecord], *, force: bool,
     else:
         print(f"{forgotten} forgotten, {absent} without a record, {failed} failed", file=sys.stderr)
     return _FAILED if failed else int(not forgotten)
+
+
+@_dedupe.command("resolve")
+@_where
+@click.argument("key")
+@click.option("--happened", is_flag=True, help="Its effect happened: all calls get the result.")
+@click.option("--did-not-happen", is_flag=True, help="It did not, and will not: a call executes again.")
+@click.option(
+    "--result", "result_json", help="What the activity would have returned, as JSON; null by default."
+)
+@click.option("--force", is_flag=True, help="Also while its attempt may still be under way.")
+@click.option("--reason", default="", help="Recorded beside your identity.")
+@_command
+async def _resolve(
+    keys: Keys,
+    _: Format,
+    key: str,
+    *,
+    happened: bool,
+    did_not_happen: bool,
+    result_json: str | None,
+    force: bool,
+    reason: str,
+) -> int:
+    """Say what became of a held key, of which nobody knows whether its effect happened."""
+    if happened == did_not_happen:
+        raise click.UsageError("say either --happened or --did-not-happen")
+    if did_not_happen and result_json is not None:
+        raise click.UsageError("there is no --result of what did not happen")
+    finding = DidNotHappen() if did_not_happen else Happened(json.loads(result_json or "null"))
+    await keys.keys.resolve(key, finding, force=force, reason=reason, **keys.scope)
+    print("resolved", file=sys.stderr)
+    return 0
 
 
 @_dedupe.command("exclude")

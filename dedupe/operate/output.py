@@ -17,6 +17,7 @@ _COLORS = {
     KeyState.EXECUTING: "cyan",
     KeyState.SUCCEEDED: "green",
     KeyState.FAILED: "red",
+    KeyState.HELD: "bold yellow",
     KeyState.ABANDONED: "yellow",
 }
 _ROWS = 500
@@ -111,11 +112,14 @@ def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None
         words = dataclasses.replace(attempts, last_failure=None).in_words(now=now)
         add("progress", Text(words + due))
         add("last failure", None if attempts.last_failure is None else Text(attempts.last_failure, "red"))
+    add("held since", None if record.held_since is None else _when(record.held_since, now))
+    add("held because", None if record.held is None else Text(record.held, "red"))
     add("settled", None if record.settled_at is None else _when(record.settled_at, now))
     if record.settled_at is not None:
         expires = "never" if record.expires_at is None else _when(record.expires_at, now)
         add("expires", expires)
     add("result", None if record.result_json is None else Text(record.result_json))
+    add("resolved by", None if record.resolution is None else Text(record.resolution))
     add("failure", None if record.failure is None else Text(record.failure, "red"))
     add("workflow", Text(record.workflow_id))
     for name, address in links:

@@ -11,6 +11,7 @@ methods are Stripe's own test ones: https://docs.stripe.com/testing.
 from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
@@ -60,6 +61,9 @@ class StripeServer(Provider):
             return error(
                 HTTPStatus.UNAUTHORIZED, "invalid_request_error", f"Invalid API Key provided: {shown}"
             )
+        path, _, query = request.path.partition("?")
+        if (request.method, path) == ("GET", "/v1/payment_intents"):
+            return self._listed(dict(parse_qsl(query)))
         if (request.method, request.path) != ("POST", "/v1/payment_intents"):
             return error(
                 HTTPStatus.NOT_FOUND,
@@ -94,17 +98,24 @@ class StripeServer(Provider):
                 ),
                 None,
             )
-        intent_id = f"pi_{uuid4().hex[:24]}"
-        intent = {
-            "id": intent_id,
-            "object": "payment_intent",
-            "amount": int(fields["amount"]),
-            "currency": fields["currency"],
-            "customer": fields["customer"],
-            "metadata": {"order_id": fields.get("metadata[order_id]", "")},
-            "status": "succeeded",
+        content = {"id": f"pi_{uuid4().hex[:24]}", **fields}
+        return Answer(status=HTTPStatus.OK, body=_intent(content)), content
+
+    def _listed(self, query: Mapping[str, str]) -> Answer:
+        """https://docs.stripe.com/api/payment_intents/list: the newest first, in pages."""
+        effects = [effect.content for effect in reversed(self.effects)]
+        found = [each for each in effects if each["customer"] == query.get("customer", each["customer"])]
+        if after := query.get("starting_after"):
+            ids = [each["id"] for each in found]
+            found = found[ids.index(after) + 1 :] if after in ids else []
+        limit = int(query.get("limit", "10"))
+        page: dict[str, Any] = {
+            "object": "list",
+            "url": "/v1/payment_intents",
+            "has_more": len(found) > limit,
+            "data": [_intent(each) for each in found[:limit]],
         }
-        return Answer(status=HTTPStatus.OK, body=intent), {"id": intent_id, **fields}
+        return Answer(status=HTTPStatus.OK, body=page)
 
     def keeps(self, answer: Answer) -> bool:
         """See `Provider`: errors too."""
@@ -133,6 +144,18 @@ class StripeServer(Provider):
     def replay(self, answer: Answer) -> Answer:
         """See `Provider`."""
         return replace(answer, headers={**answer.headers, "Idempotent-Replayed": "true"})
+
+
+def _intent(content: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "id": content["id"],
+        "object": "payment_intent",
+        "amount": int(content["amount"]),
+        "currency": content["currency"],
+        "customer": content["customer"],
+        "metadata": {"order_id": content.get("metadata[order_id]", "")},
+        "status": "succeeded",
+    }
 
 
 def _fields(request: Request) -> dict[str, str]:

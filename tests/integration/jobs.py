@@ -10,6 +10,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from dedupe import execute_activity
+from dedupe.job.calls import CallOptions
 from tests.integration.effect_file import Task
 
 
@@ -23,6 +24,8 @@ class FleetCall(BaseModel, frozen=True):
     activity: str = "effect"
     start_to_close: timedelta = timedelta(minutes=2)
     heartbeat: timedelta | None = timedelta(seconds=3)
+    reconcile: str | None = None
+    """The activity that finds out what became of an attempt that gave no answer."""
 
 
 @workflow.defn
@@ -60,11 +63,13 @@ def _different(answers: Iterable[Any]) -> list[Any]:
 
 
 async def _make(call: FleetCall) -> Any:
-    return await execute_activity(
-        call.activity,
-        call.argument if call.task is None else call.task,
+    options = CallOptions(
         deduplication_key=call.key,
         start_to_close_timeout=call.start_to_close,
         heartbeat_timeout=call.heartbeat,
         retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100), backoff_coefficient=1),
     )
+    if call.reconcile is not None:
+        options["reconcile"] = call.reconcile
+    argument = call.argument if call.task is None else call.task
+    return await execute_activity(call.activity, argument, **options)

@@ -3,7 +3,7 @@
 from temporalio import activity
 
 from activities.payments import Charge, ChargeReceipt, StripeTransport
-from dedupe import current_execution
+from dedupe import DidNotHappen, Happened, current_execution
 from tests.integration.effect_file import EffectFile, Moment
 
 
@@ -23,9 +23,18 @@ class Payments:
         self._file.write(Moment.DONE, order)
         return receipt.charge_id
 
+    @activity.defn
+    async def find_payment(self, order: str) -> Happened[str] | DidNotHappen:
+        """Find out what became of a charge."""
+        receipt = await self._transport.find(_charge(order), None)
+        return DidNotHappen() if receipt is None else Happened(receipt.charge_id)
+
     async def charge(self, order: str) -> ChargeReceipt:
         """Ask the provider, with the execution's idempotency key."""
         execution = current_execution()
         assert execution is not None
-        charge = Charge(order_id=order, customer="cus_ada", amount=1_099, currency="eur")
-        return await self._transport.charge(charge, execution.idempotency_key)
+        return await self._transport.charge(_charge(order), execution.idempotency_key)
+
+
+def _charge(order: str) -> Charge:
+    return Charge(order_id=order, customer="cus_ada", amount=1_099, currency="eur")

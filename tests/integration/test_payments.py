@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,31 @@ async def test_without_idempotency_an_attempt_that_dies_before_its_record_charge
         "before-the-record": 2,
         "after-the-record": 1,
     }
+
+
+async def test_with_reconcile_a_provider_without_idempotency_charges_once(
+    running_server: str, tmp_path: Path
+) -> None:
+    """The way out: nothing is repeated before the job has asked the provider what became of it."""
+    points = ("before-the-effect", "after-the-effect", "before-the-record", "after-the-record")
+    async with (
+        provider(tmp_path, "--ignore-idempotency") as url,
+        fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
+        replacing(workers, 2),
+    ):
+        for point in points:
+            call = FleetCall(
+                key=point,
+                activity="pay",
+                argument=point,
+                start_to_close=timedelta(seconds=3),
+                reconcile="find_payment",
+            )
+            answers = await answers_of(await workers.begin(call, _JOBS))
+            assert len(set(answers)) == 1
+    assert charges(tmp_path) == dict.fromkeys(points, 1)
+    asked = [effect.content["id"] for effect in Ledger(tmp_path / "provider.sqlite3").effects()]
+    assert len(asked) == len(points)
 
 
 async def _charge(workers: Fleet, *waves: Sequence[str], fault: str) -> Row:

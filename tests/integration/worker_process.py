@@ -103,7 +103,7 @@ async def run(options: argparse.Namespace) -> None:
         client,
         task_queue=options.task_queue,
         workflows=[] if options.no_jobs else [CallJob, CallsJob, FanJob],
-        activities=[effects.effect, payments.pay],
+        activities=[effects.effect, payments.pay, payments.find_payment],
         max_concurrent_activities=options.slots,
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=options.sticky),
         graceful_shutdown_timeout=timedelta(seconds=options.grace),
