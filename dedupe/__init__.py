@@ -12,9 +12,9 @@ The way of one call, as a list of files to read:
 
 All of them agree on what is in `model`: keys, messages, outcomes, what a key is, which call gets what.
 `record` is the door to the service; `key` begins executions, and serves the task queue of the keys.
-`telemetry` reports what comes of calls, `operate` is for operators, `testing` for users' own tests. `plugin`
-wires, `process` runs workers, `sdk` holds what is relied on inside the SDK, `errors` is everything that can
-be wrong.
+`reach` makes calls for those who have no job, `telemetry` reports what comes of calls, `operate` is for
+operators, `testing` for users' own tests. `plugin` wires, `process` runs workers, `sdk` holds what is relied
+on inside the SDK, `errors` is everything that can be wrong.
 """
 
 from dedupe.errors import (
@@ -34,18 +34,22 @@ from dedupe.errors import (
 from dedupe.execution.current import Execution, current_execution
 from dedupe.job.calls import execute_activity, start_activity
 from dedupe.key.attempts import Attempts
+from dedupe.model.declared import keyed
 from dedupe.model.findings import DidNotHappen, Happened, StillUnknown
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
 from dedupe.operate.keys import DedupeKeys, Forgotten, KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
 from dedupe.process import run, serve
+from dedupe.reach.client import CallHandle, DedupeClient
 from dedupe.telemetry.answers import AnsweredCall, CallAnswer
 
 __all__ = [
     "AnsweredCall",
     "Attempts",
     "CallAnswer",
+    "CallHandle",
+    "DedupeClient",
     "DedupeError",
     "DedupeKeys",
     "DedupePlugin",
@@ -71,6 +75,7 @@ __all__ = [
     "UnreadableRecordError",
     "current_execution",
     "execute_activity",
+    "keyed",
     "run",
     "serve",
     "start_activity",

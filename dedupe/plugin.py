@@ -27,6 +27,7 @@ from dedupe.job.limits import LONGEST_TIME, is_name
 from dedupe.key.server import CallerHeadersInterceptor, KeyServer, serving
 from dedupe.key.workflow import DelegatedKey, InPlaceKey
 from dedupe.model.keys import Keyspace
+from dedupe.reach.job import OrderedCall
 from dedupe.record.timeskipping import is_time_skipping
 from dedupe.sdk import put_outermost
 from dedupe.telemetry.answers import OnAnswer
@@ -156,13 +157,15 @@ class DedupePlugin(SimplePlugin):
             ),
             ExecutionInterceptor(client, task_queue=self.task_queue, grace=grace),
         ]
+        if config.get("workflows"):
+            config["workflows"] = [*config.get("workflows", []), OrderedCall]
         config["workflow_runner"] = passing_through(config.get("workflow_runner", SandboxedWorkflowRunner()))
         return config
 
     def configure_replayer(self, config: ReplayerConfig) -> ReplayerConfig:
         """Make the histories of jobs, and of keys, replayable."""
         converter = config.get("data_converter", DataConverter.default)
-        config["workflows"] = [*config.get("workflows", []), InPlaceKey, DelegatedKey]
+        config["workflows"] = [*config.get("workflows", []), InPlaceKey, DelegatedKey, OrderedCall]
         config["interceptors"] = [
             *config.get("interceptors", []),
             self._interceptor(converter, claim_task_queue=None),

@@ -27,6 +27,11 @@ class Definition(Protocol):
         """Whether it is asynchronous."""
         ...
 
+    @property
+    def ret_type(self) -> type | None:
+        """What it is annotated to return; None: nothing is known."""
+        ...
+
 
 def definition_of(activity: object) -> Definition | None:
     """Return the definition of an activity; None where it has none."""
@@ -46,6 +51,12 @@ def name_of(activity: object) -> str:
     definition = definition_of(activity)
     name = None if definition is None else definition.name
     return name or str(getattr(activity, "__name__", activity))
+
+
+def result_type_of(activity: object) -> type | None:
+    """Return what an activity is annotated to return; None where it is given by name, or says nothing."""
+    definition = definition_of(activity)
+    return None if definition is None else definition.ret_type
 
 
 def is_scheduled(handle: workflow.ActivityHandle[Any]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, ParamSpec, Required, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from temporalio import workflow
 from temporalio.types import (
@@ -21,8 +21,8 @@ from temporalio.types import (
     MethodSyncSingleParam,
 )
 
-from dedupe.errors import InvalidCallError, PluginMissingError
-from dedupe.model.findings import Finding
+from dedupe.errors import InvalidCallError, InvalidDeduplicationKeyError, PluginMissingError
+from dedupe.model.declared import Declared, KeyOptions, declared_by, declared_key
 from dedupe.model.keys import Scope, ScopedKey
 from dedupe.model.outcome import FailedResult
 from dedupe.sdk import is_scheduled, name_of
@@ -59,28 +59,12 @@ CALL: ContextVar[Deduplication | None] = ContextVar("dedupe-call", default=None)
 """The call that is just being started. Set for the length of one synchronous call."""
 
 
-class CallOptions(workflow.ActivityConfig, total=False):
+class CallOptions(workflow.ActivityConfig, KeyOptions, total=False):
     """Options of a deduplicated call: those of any activity, and these."""
 
-    deduplication_key: Required[str]
-    """Calls with the same key, inside the scope, share one successful execution."""
-    deduplication_scope: Scope
-    """How far the key reaches; `Scope.PROJECT` by default."""
-    deduplication_ttl: timedelta | None
-    """How long the outcome is kept, from settlement; None, the default: for ever."""
-    on_mismatch: Literal["reuse", "raise"]
-    """What other arguments under the same key mean: "reuse" (the default, unless the plugin says otherwise):
-    nothing, the key is the identity; "raise": a `DeduplicationConflictError`."""
-    on_unknown: Literal["repeat", "hold"]
-    """What is done where an attempt ended without an answer, so that nobody knows whether its effect
-    happened: "repeat" (the default): it is attempted again, as in Temporal, under the same idempotency key;
-    "hold": the key is held, and all calls wait, until `reconcile` or `DedupeKeys.resolve` says what happened.
-    """
-    reconcile: Callable[..., Awaitable[Finding[Any]]] | Callable[..., Finding[Any]] | str
-    """An activity on the job's own task queue that finds out what became of an attempt without an answer. It
-    gets the call's arguments and options, and `current_execution()`, and returns `Happened(result)`,
-    `DidNotHappen()` or `StillUnknown()`; after the last it is asked again, ever less often. Means
-    on_unknown="hold"."""
+    deduplication_key: str
+    """Calls with the same key, inside the scope, share one successful execution. An activity that declares
+    its key (`dedupe.keyed`) needs none."""
 
 
 _NO_ARGUMENT: Any = object()
@@ -285,8 +269,18 @@ def start_activity(
     lent = cast("Mapping[str, Callable[..., ScopedKey]]", workflow.extern_functions())
     if SCOPED not in lent:
         raise PluginMissingError(activity=name)
+    arguments = args if arg is _NO_ARGUMENT else [arg]
     plain: dict[str, Any] = {**options}
-    key = plain.pop("deduplication_key", None)
+    if (declared := declared_by(activity)) is not None:
+        plain = {**declared.options, **plain}
+        if "deduplication_key" not in plain:
+            plain["deduplication_key"] = _key_of(name, declared, arguments)
+    if "deduplication_key" not in plain:
+        raise InvalidDeduplicationKeyError(
+            reason=f"the call of activity {name!r} gives none, and no activity declares it: give "
+            "deduplication_key, or the activity itself, under @dedupe.keyed"
+        )
+    key = plain.pop("deduplication_key")
     scope = plain.pop("deduplication_scope", Scope.PROJECT)
     call = Deduplication(
         activity=name,
@@ -314,6 +308,13 @@ def start_activity(
         reason = "an interceptor of this worker started another activity instead, or does not use its `next`"
         raise InvalidCallError(activity=name, key=call.scoped.key, reason=reason)
     return handle
+
+
+def _key_of(activity: str, declared: Declared, arguments: Sequence[Any]) -> str:
+    try:
+        return declared_key(declared, arguments)
+    except ValueError as error:
+        raise InvalidCallError(activity=activity, key="", reason=str(error)) from error
 
 
 def _awaited(

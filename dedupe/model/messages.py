@@ -16,12 +16,14 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.converter import PayloadConverter, WithSerializationContext, WorkflowSerializationContext
 
-from dedupe.model.keys import ScopedKey
+from dedupe.model.keys import Scope, ScopedKey
 
 IN_PLACE = "dedupe.in-place"
 """Workflow: a key that an activity of a job holds. It is started to lie dormant, and need never run."""
 DELEGATED = "dedupe.delegated"
 """Workflow: a key that schedules the activity itself, on a task queue that is not the job's own."""
+ORDERED = "dedupe.call"
+"""Workflow: a job that makes one call, for somebody who has none."""
 PEEK = "dedupe.peek"
 """Local activity of a job: read the records of the keys that its calls name."""
 CLAIM = "dedupe.claim"
@@ -105,6 +107,21 @@ class Plan(Message):
     summary: str | None = None
     headers: Mapping[str, bytes] = {}
     """Serialized payloads by name."""
+
+
+class CallOrder(Message):
+    """Input of `ORDERED`, beside the packed arguments: the call to make."""
+
+    activity: str
+    key: str
+    scope: Scope = Scope.PROJECT
+    skip_failure: bool = False
+    ttl: timedelta | None = None
+    on_mismatch: str | None = None
+    on_unknown: str | None = None
+    reconcile: str | None = None
+    """Name of the activity that finds out what became of an execution."""
+    plan: Plan
 
 
 class Order(Message):

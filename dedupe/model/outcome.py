@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError
+from pydantic import TypeAdapter
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
@@ -27,6 +28,7 @@ _FAILED = b"failed"
 _FAILED_AT_LENGTH = b"failed at length"
 _ABANDONED = b"abandoned"
 _UNRECORDED = b"unrecorded"
+_FAILED_RESULT = b"failed result"
 _RAISED = "_raised"
 """Name of what a `FailedResult` holds beside its fields: payload converters take the fields."""
 _AT = "dedupe-at"
@@ -233,6 +235,9 @@ class FailedResult:
         return error
 
 
+_FAILED_RESULTS = TypeAdapter(FailedResult)
+
+
 def failed_result(
     error: ActivityError, *, key: str, activity: str, failed_at: datetime, reused: bool
 ) -> FailedResult:
@@ -248,6 +253,19 @@ def failed_result(
     )
     failed.__dict__[_RAISED] = error
     return failed
+
+
+def encode_failed_result(failed: FailedResult) -> Payload:
+    """Return a payload that `decode_failed_result` reads."""
+    data = _FAILED_RESULTS.dump_json(failed)
+    return Payload(metadata={"encoding": b"json/plain", MARK: _FAILED_RESULT}, data=data)
+
+
+def decode_failed_result(payload: Payload) -> FailedResult | None:
+    """Return the failure that a job has returned in place of a result; None where it is a result."""
+    if payload.metadata.get(MARK) != _FAILED_RESULT:
+        return None
+    return _FAILED_RESULTS.validate_json(payload.data)
 
 
 def decode_answer(payload: Payload) -> SucceededAnswer | FailedAnswer | None:

@@ -154,6 +154,53 @@ async def test_a_key_that_is_executing_is_forgotten_by_force_only(running_server
         assert (await command(running_server, "show", key))[0] == 1
 
 
+@workflow.defn
+class HoldJob:
+    """Doubles a number once per key, and holds the key where nobody knows whether it did."""
+
+    @workflow.run
+    async def run(self, key: str) -> int:
+        """Return what is said in the end."""
+        return await dedupe.execute_activity(
+            double,
+            0,
+            deduplication_key=key,
+            on_unknown="hold",
+            start_to_close_timeout=timedelta(milliseconds=500),
+        )
+
+
+async def test_a_held_key_is_shown_and_resolved(running_server: str) -> None:
+    """It says why it is held; a person says what happened, and all who wait get that."""
+    client = await Client.connect(running_server)
+    key = f"held-{uuid.uuid4()}"
+    plugin = dedupe.DedupePlugin(organization="acme", project="cli", task_queue="cli-keys")
+    async with Worker(
+        client, task_queue="cli-hold", workflows=[HoldJob], activities=[double], plugins=[plugin]
+    ):
+        job = await client.start_workflow(HoldJob.run, key, id=f"job-{key}", task_queue="cli-hold")
+
+        async def shown() -> Any:
+            status, printed, _ = await command(running_server, "show", key)
+            return status == 0 and json.loads(printed)["state"] == "held" and json.loads(printed)
+
+        record = await until(shown, what="the key that is held")
+        assert "without an answer" in record["held"]
+        _, table, _ = await command(running_server, "show", key, "--output", "table")
+        assert "held because" in table
+        assert (await command(running_server, "forget", key))[0] == 2
+        status, _, said = await command(running_server, "resolve", key, "--happened")
+        assert (status, "may be under way" in said) == (2, True)
+        resolving = ("resolve", key, "--happened", "--result", "42", "--force", "--reason", "ticket 7")
+        assert await command(running_server, *resolving) == (0, "", "resolved\n")
+        assert await job.result() == 42
+        assert "ticket 7" in (await command(running_server, "show", key))[1]
+        status, _, said = await command(running_server, "resolve", key, "--did-not-happen")
+        assert (status, "it has succeeded" in said) == (2, True)
+        for wrong in ([], ["--happened", "--did-not-happen"], ["--did-not-happen", "--result", "1"]):
+            assert (await command(running_server, "resolve", key, *wrong))[0] == 2
+
+
 async def test_an_execution_that_is_under_way_is_shown(running_server: str) -> None:
     """Who executes, and which attempt it is; with links where the Web UI is known."""
     client = await Client.connect(running_server)

@@ -7,7 +7,8 @@ from typing import Any, assert_type
 from temporalio import activity, workflow
 from temporalio.common import RetryPolicy
 
-from dedupe import FailedResult, Scope, execute_activity, start_activity
+import dedupe
+from dedupe import CallHandle, DedupeClient, FailedResult, Scope, execute_activity, start_activity
 
 SECOND = timedelta(seconds=1)
 
@@ -201,3 +202,30 @@ async def every_option(message: Message) -> None:
         ),
         Receipt,
     )
+
+
+def key_of(message: Message) -> str:
+    return message.to
+
+
+@dedupe.keyed(key_of)
+@activity.defn
+async def send_once(message: Message) -> Receipt:
+    return Receipt(len(message.to))
+
+
+async def declared(message: Message) -> None:
+    assert_type(await execute_activity(send_once, message, start_to_close_timeout=SECOND), Receipt)
+    assert_type(await workflow.execute_activity(send_once, message), Receipt)
+
+
+async def from_outside(client: DedupeClient, message: Message) -> None:
+    result = await client.execute_activity(send, message, deduplication_key="k")
+    assert_type(result, Receipt)
+    either = await client.execute_activity(send, message, skip_failure=True, deduplication_key="k")
+    assert_type(either, Receipt | FailedResult)
+    threaded = await client.execute_activity(add_in_a_thread, args=[1, 2], deduplication_key="k")
+    assert_type(threaded, int)
+    handle = await client.start_activity(Mail.send, message, deduplication_key="k")
+    assert_type(handle, CallHandle[Receipt])
+    assert_type(await handle.result(), Receipt)

@@ -12,7 +12,6 @@ SECOND = timedelta(seconds=1)
 
 
 async def mistakes(message: Message) -> None:
-    await run(send, message, start_to_close_timeout=SECOND)  # expect: call-overload
     await run(send, 7, deduplication_key="k")  # expect: arg-type
     await run(send, message, deduplication_key=7)  # expect: call-overload
     await run(send, message, deduplication_key="k", deduplication_ttl=60)  # expect: call-overload

@@ -97,6 +97,14 @@ async def test_the_same_key_charges_once(tmp_path: Path) -> None:
     assert charges(tmp_path / "ledger") == [("k", "order-1")]
 
 
+async def test_a_charge_is_found_by_its_key(tmp_path: Path) -> None:
+    """What became of it can be asked: it is there with its receipt, or it is not."""
+    transport = LedgerTransport(tmp_path / "ledger.sqlite3")
+    receipt = await transport.charge(ORDER, "k")
+    assert await transport.find(ORDER, "k") == receipt.model_copy(update={"replayed": True})
+    assert await transport.find(ORDER, "another key") is None
+
+
 async def test_every_request_without_a_key_is_a_charge(tmp_path: Path) -> None:
     """No key, no deduplication."""
     ledger = LedgerTransport(tmp_path / "ledger")

@@ -77,6 +77,26 @@ async def test_a_charge_is_a_confirmed_payment_intent(server: StripeServer) -> N
     assert not receipt.replayed
 
 
+async def test_a_charge_is_found_by_its_order(server: StripeServer) -> None:
+    """What became of it can be asked, however many payments the customer has made since."""
+    asked = transport(server.url)
+    receipt = await asked.charge(ORDER, "k")
+    for number in range(120):
+        await asked.charge(ORDER.model_copy(update={"order_id": f"later-{number}"}), f"k-{number}")
+    assert await asked.find(ORDER, None) == receipt.model_copy(update={"replayed": True})
+    assert await asked.find(ORDER.model_copy(update={"order_id": "never"}), None) is None
+    assert await asked.find(ORDER.model_copy(update={"customer": "cus_bob"}), None) is None
+
+
+async def test_what_cannot_be_asked_is_an_error(server: StripeServer) -> None:
+    """A provider that does not answer leaves it open: the activity is attempted again."""
+    server.inject(Refuse(error(503, "api_error", "down")))
+    with pytest.raises(ApplicationError) as raised:
+        await transport(server.url).find(ORDER, None)
+    assert raised.value.type == ErrorKind.UNAVAILABLE
+    assert not raised.value.non_retryable
+
+
 async def test_the_same_key_charges_once(server: StripeServer) -> None:
     """A key that is sent again gets the first charge back, and Stripe's word that it did."""
     first = await transport(server.url).charge(ORDER, "k")
