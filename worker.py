@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -24,8 +25,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 import dedupe
+from activities.database import DatabaseActivities
 from activities.email import EmailActivities, EmailTransport, email_transport
 from activities.payments import PaymentActivities, PaymentTransport, payment_transport
+from activities.webhook import WebhookActivities, WebhookTransport, webhook_transport
 from activities.worker_settings import (
     TEMPORAL_VARIABLES,
     Settings,
@@ -39,6 +42,7 @@ from dedupe import DedupePlugin
 from workflows.digest import DigestJob
 from workflows.invoice import InvoiceJob
 from workflows.onboarding import OnboardingJob
+from workflows.order import OrderJob
 
 _EXAMPLE = Path(__file__).parent / "examples" / "signups.jsonl"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -58,16 +62,20 @@ async def create_worker(settings: Settings, config: ClientConnectConfig) -> Work
         StartupError: The service does not answer, or not to this client, or a transport cannot be made.
     """
     email, payments = _email_transport(settings), _payment_transport(settings)
+    webhooks, database = _webhook_transport(settings), _database(settings)
     threads = ThreadPoolExecutor(settings.concurrent_activities, thread_name_prefix="transport")
     asyncio.get_running_loop().set_default_executor(threads)
     return Worker(
         await _connect(settings, config),
         task_queue=settings.task_queue,
-        workflows=[OnboardingJob, InvoiceJob, DigestJob],
+        workflows=[OnboardingJob, InvoiceJob, DigestJob, OrderJob],
         activities=[
             EmailActivities(email).send_email,
             PaymentActivities(payments).charge,
             PaymentActivities(payments).find_charge,
+            PaymentActivities(payments).refund,
+            WebhookActivities(webhooks).send_webhook,
+            database.execute_statement,
         ],
         max_concurrent_activities=settings.concurrent_activities,
         max_concurrent_workflow_tasks=settings.concurrent_workflow_tasks,
@@ -128,6 +136,25 @@ def _payment_transport(settings: Settings) -> PaymentTransport:
     except (OSError, sqlite3.Error) as error:
         raise StartupError(
             f"the ledger cannot be opened: {error}. Set WORKER_PAYMENTS__PATH to a file to write to."
+        ) from error
+
+
+def _webhook_transport(settings: Settings) -> WebhookTransport:
+    try:
+        return webhook_transport(settings.webhooks)
+    except OSError as error:
+        raise StartupError(
+            f"the folder of webhooks cannot be made: {error}. "
+            "Set WORKER_WEBHOOKS__DIRECTORY to a folder to write to."
+        ) from error
+
+
+def _database(settings: Settings) -> DatabaseActivities:
+    try:
+        return DatabaseActivities(settings.database_url)
+    except (OSError, SQLAlchemyError) as error:
+        raise StartupError(
+            f"the database cannot be used: {one_line(error)}. Correct WORKER_DATABASE_URL, or start it."
         ) from error
 
 

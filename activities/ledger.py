@@ -14,8 +14,10 @@ from uuid import uuid4
 
 _LOCK_TIMEOUT = timedelta(seconds=30)
 _LOCK_POLL = timedelta(milliseconds=10)
+_TABLES = {"charges": "ch", "refunds": "re"}
+"""What the file holds, and how the ids of its rows begin."""
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS charges (
+CREATE TABLE IF NOT EXISTS {table} (
     id TEXT PRIMARY KEY,
     idempotency_key TEXT UNIQUE,
     order_id TEXT NOT NULL,
@@ -24,7 +26,7 @@ CREATE TABLE IF NOT EXISTS charges (
 )
 """
 _INSERT_OR_FIND = """
-INSERT INTO charges VALUES (?, ?, ?, ?, ?)
+INSERT INTO {table} VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (idempotency_key) DO UPDATE SET id = id
 RETURNING id, payment
 """
@@ -55,7 +57,8 @@ class Ledger:
         self._path = path
         with closing(self._connect()) as file:
             _write_ahead(file)
-            file.execute(_SCHEMA)
+            for table in _TABLES:
+                file.execute(_SCHEMA.format(table=table))
 
     def charge(self, key: str | None, *, order_id: str, payment: str) -> Entry:
         """Make the charge, or find the one that was made with this key; without a key, make it every time.
@@ -63,10 +66,21 @@ class Ledger:
         Raises:
             sqlite3.Error: Nothing was charged: the disk would not take it, or it was locked for too long.
         """
-        own_id = f"ch_{uuid4().hex}"
+        return self._enter("charges", key, order_id=order_id, payment=payment)
+
+    def refund(self, key: str | None, *, order_id: str, payment: str) -> Entry:
+        """Make the refund, or find the one that was made with this key; without a key, make it every time.
+
+        Raises:
+            sqlite3.Error: Nothing was refunded: the disk would not take it, or it was locked for too long.
+        """
+        return self._enter("refunds", key, order_id=order_id, payment=payment)
+
+    def _enter(self, table: str, key: str | None, *, order_id: str, payment: str) -> Entry:
+        own_id = f"{_TABLES[table]}_{uuid4().hex}"
         row = (own_id, key, order_id, payment, datetime.now(UTC).isoformat())
         with closing(self._connect()) as file:
-            ((charge_id, payment),) = file.execute(_INSERT_OR_FIND, row).fetchall()
+            ((charge_id, payment),) = file.execute(_INSERT_OR_FIND.format(table=table), row).fetchall()
         return Entry(charge_id=charge_id, payment=payment, is_new=charge_id == own_id)
 
     def find(self, key: str | None) -> str | None:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Protocol, assert_never
 
 import stripe
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
-from stripe.params import PaymentIntentCreateParams
+from stripe.params import PaymentIntentCreateParams, RefundCreateParams
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
@@ -68,6 +68,28 @@ class ChargeReceipt(BaseModel):
     """Whether an earlier request with the same idempotency key made the charge."""
 
 
+class Refund(BaseModel):
+    """The whole of a charge, given back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    order_id: Identifier
+    charge_id: Identifier
+    """As the receipt of the charge has it."""
+    amount: Annotated[int, Field(strict=True, gt=0, lt=2**53)]
+    currency: Currency
+
+
+class RefundReceipt(BaseModel):
+    """What a transport says of a refund: the same however often it is asked for with one key."""
+
+    model_config = ConfigDict(frozen=True)
+
+    refund_id: str
+    amount: int
+    currency: str
+
+
 class PaymentTransport(Protocol):
     """Takes payments."""
 
@@ -84,6 +106,14 @@ class PaymentTransport(Protocol):
 
         Raises:
             ApplicationError: The provider could not be asked; the type is an `ErrorKind`.
+        """
+        ...
+
+    async def refund(self, refund: Refund, idempotency_key: str | None) -> RefundReceipt:
+        """Give a charge back, once for all requests with this key; without a key, every time.
+
+        Raises:
+            ApplicationError: It was not refunded, or nobody knows; the type is an `ErrorKind`.
         """
         ...
 
@@ -106,6 +136,12 @@ class PaymentActivities:
         async with heartbeating():
             receipt = await self._transport.find(charge, idempotency_key())
         return DidNotHappen() if receipt is None else Happened(receipt)
+
+    @activity.defn(name="refund")
+    async def refund(self, refund: Refund) -> RefundReceipt:
+        """Give a charge back, once for all attempts under the call's idempotency key."""
+        async with heartbeating():
+            return await self._transport.refund(refund, idempotency_key())
 
 
 class LedgerTransport:
@@ -153,6 +189,21 @@ class LedgerTransport:
             currency=charge.currency,
             replayed=True,
         )
+
+    async def refund(self, refund: Refund, idempotency_key: str | None) -> RefundReceipt:
+        """See `PaymentTransport`."""
+        entry = await asyncio.to_thread(
+            self._ledger.refund,
+            idempotency_key,
+            order_id=refund.order_id,
+            payment=refund.model_dump_json(),
+        )
+        if Refund.model_validate_json(entry.payment) != refund:
+            raise provider_error(
+                ErrorKind.IDEMPOTENCY_KEY_REUSED,
+                f"The ledger holds another refund under idempotency key {idempotency_key!r}",
+            )
+        return RefundReceipt(refund_id=entry.charge_id, amount=refund.amount, currency=refund.currency)
 
 
 class StripeTransport:
@@ -217,6 +268,25 @@ class StripeTransport:
         except stripe.StripeError as error:
             raise self._refusal(error) from None
         return None
+
+    async def refund(self, refund: Refund, idempotency_key: str | None) -> RefundReceipt:
+        """See `PaymentTransport`."""
+        return await asyncio.to_thread(self._refund, refund, idempotency_key)
+
+    def _refund(self, refund: Refund, key: str | None) -> RefundReceipt:
+        params: RefundCreateParams = {
+            "payment_intent": refund.charge_id,
+            "amount": refund.amount,
+            "metadata": {"order_id": refund.order_id},
+        }
+        try:
+            made = self._client.v1.refunds.create(
+                params,
+                {} if key is None else {"idempotency_key": header_value(key, limit=_STRIPE_KEY_LIMIT)},
+            )
+        except stripe.StripeError as error:
+            raise self._refusal(error) from None
+        return RefundReceipt(refund_id=made.id, amount=made.amount, currency=made.currency)
 
     def _refusal(self, error: stripe.StripeError) -> ApplicationError:
         # https://docs.stripe.com/error-low-level

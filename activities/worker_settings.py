@@ -28,6 +28,7 @@ from typing_extensions import override
 
 from activities.email import EmailSettings, OutboxSettings
 from activities.payments import LedgerSettings, PaymentSettings
+from activities.webhook import FolderSettings, WebhookSettings
 
 PREFIX = "WORKER_"
 DEFAULT_ADDRESS = "localhost:7233"
@@ -84,6 +85,10 @@ class Settings(BaseSettings):
     """Where e-mails go."""
     payments: PaymentSettings = LedgerSettings()
     """Where charges go."""
+    webhooks: WebhookSettings = FolderSettings()
+    """Where webhooks go."""
+    database_url: SecretStr = SecretStr("sqlite:///var/database.sqlite3")
+    """Where statements are executed: sqlite:///file, or postgresql+psycopg://user:password@host/database."""
     concurrent_activities: Annotated[int, Ge(1)] = 100
     """Activities at the same time."""
     concurrent_workflow_tasks: Annotated[int, Ge(2)] = 100
@@ -97,7 +102,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged, to stderr."""
 
-    @field_validator("email", "payments", mode="before")
+    @field_validator("email", "payments", "webhooks", mode="before")
     @classmethod
     def _default_transport(cls, section: object, info: ValidationInfo) -> object:
         if not isinstance(section, dict):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import SecretStr
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +31,7 @@ from temporalio.worker import Worker
 
 from activities.email import OutboxSettings
 from activities.payments import LedgerSettings
+from activities.webhook import FolderSettings
 from activities.worker_settings import Settings, StartupError
 from dedupe import DedupeKeys
 from dedupe.model.messages import CLAIM, TWIN
@@ -122,6 +124,8 @@ def _prepare(data: Path) -> Settings:
         task_queue="demo",
         email=OutboxSettings(directory=data / "outbox"),
         payments=LedgerSettings(path=data / "ledger.sqlite3"),
+        webhooks=FolderSettings(directory=data / "webhooks"),
+        database_url=SecretStr(f"sqlite:///{data / 'database.sqlite3'}"),
         graceful_shutdown_timeout=timedelta(seconds=5),
     )
 

@@ -54,7 +54,7 @@ class CallHandle(Generic[R]):
         except WorkflowFailureError as error:
             cause = error.cause
             if isinstance(cause, ActivityError):
-                raise cause from error
+                raise cause from cause.__cause__  # as it was raised in the job
             restored = DedupeError.restore(cause) if isinstance(cause, ApplicationError) else None
             if restored is not None:
                 raise restored from error

@@ -64,6 +64,8 @@ class StripeServer(Provider):
         path, _, query = request.path.partition("?")
         if (request.method, path) == ("GET", "/v1/payment_intents"):
             return self._listed(dict(parse_qsl(query)))
+        if (request.method, request.path) == ("POST", "/v1/refunds"):
+            return self._why_no_refund(_fields(request))
         if (request.method, request.path) != ("POST", "/v1/payment_intents"):
             return error(
                 HTTPStatus.NOT_FOUND,
@@ -89,6 +91,8 @@ class StripeServer(Provider):
     def carry_out(self, request: Request) -> tuple[Answer, Mapping[str, str] | None]:
         """See `Provider`."""
         fields = _fields(request)
+        if request.path == "/v1/refunds":
+            return _refund(fields)
         declined = _DECLINES.get(fields.get("payment_method", ""))
         if declined is not None:
             code, decline_code, message = declined
@@ -101,9 +105,23 @@ class StripeServer(Provider):
         content = {"id": f"pi_{uuid4().hex[:24]}", **fields}
         return Answer(status=HTTPStatus.OK, body=_intent(content)), content
 
+    def _why_no_refund(self, fields: Mapping[str, str]) -> Answer | None:
+        """https://docs.stripe.com/api/refunds/create: of a payment that is there, and was not given back."""
+        intent = fields.get("payment_intent", "")
+        contents = [effect.content for effect in self.effects]
+        if all(each["id"] != intent for each in contents):
+            return error(
+                HTTPStatus.NOT_FOUND,
+                "invalid_request_error",
+                f"No such payment_intent: '{intent}'",
+                code="resource_missing",
+                param="payment_intent",
+            )
+        return None
+
     def _listed(self, query: Mapping[str, str]) -> Answer:
         """https://docs.stripe.com/api/payment_intents/list: the newest first, in pages."""
-        effects = [effect.content for effect in reversed(self.effects)]
+        effects = [each.content for each in reversed(self.effects) if "customer" in each.content]
         found = [each for each in effects if each["customer"] == query.get("customer", each["customer"])]
         if after := query.get("starting_after"):
             ids = [each["id"] for each in found]
@@ -156,6 +174,19 @@ def _intent(content: Mapping[str, str]) -> dict[str, Any]:
         "metadata": {"order_id": content.get("metadata[order_id]", "")},
         "status": "succeeded",
     }
+
+
+def _refund(fields: Mapping[str, str]) -> tuple[Answer, Mapping[str, str]]:
+    content = {"id": f"re_{uuid4().hex[:24]}", **fields}
+    body: dict[str, Any] = {
+        "id": content["id"],
+        "object": "refund",
+        "amount": int(fields["amount"]),
+        "currency": "eur",
+        "payment_intent": fields["payment_intent"],
+        "status": "succeeded",
+    }
+    return Answer(status=HTTPStatus.OK, body=body), content
 
 
 def _fields(request: Request) -> dict[str, str]:

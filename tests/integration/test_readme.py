@@ -90,6 +90,8 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
     """No Python on a page goes untested: each block names its file, and all of them are known here."""
     assert sorted(path.name for path in examples.iterdir()) == [
         "alarm.py",
+        "declared.py",
+        "handler.py",
         "patched.py",
         "run_worker.py",
         "serve_keys.py",
@@ -109,6 +111,15 @@ async def test_two_jobs_share_one_execution(examples: Path, running_server: str)
     assert "['message for user 42', 'message for user 42']" in printed
     assert "state=<KeyState.SUCCEEDED" in printed
     assert "generation=1" in printed
+
+
+async def test_a_handler_needs_no_job(examples: Path, running_server: str) -> None:
+    """The web handler of the page on adopting gets the result, whoever executed."""
+    async with running("run_worker.py", folder=examples, address=running_server):
+        for _ in range(2):
+            printed = await output_of("handler.py", folder=examples, address=running_server)
+            assert "message for user 42" in printed
+    await output_of("-c", "import declared", folder=examples)
 
 
 async def test_keys_can_be_served_apart(examples: Path, running_server: str) -> None:

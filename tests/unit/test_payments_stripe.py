@@ -16,7 +16,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
 from activities.errors import ErrorKind
-from activities.payments import Charge, StripeTransport
+from activities.payments import Charge, Refund, StripeTransport
 from tests.fakes.ledger import Answer
 from tests.fakes.provider import LOOPBACK, Drop, Fail, Refuse
 from tests.fakes.stripe_server import API_KEY, StripeServer, error
@@ -86,6 +86,20 @@ async def test_a_charge_is_found_by_its_order(server: StripeServer) -> None:
     assert await asked.find(ORDER, None) == receipt.model_copy(update={"replayed": True})
     assert await asked.find(ORDER.model_copy(update={"order_id": "never"}), None) is None
     assert await asked.find(ORDER.model_copy(update={"customer": "cus_bob"}), None) is None
+
+
+async def test_a_charge_is_given_back_once(server: StripeServer) -> None:
+    """The same key gives back once; a payment that is not there cannot be given back."""
+    asked = transport(server.url)
+    receipt = await asked.charge(ORDER, "k")
+    refund = Refund(
+        order_id=ORDER.order_id, charge_id=receipt.charge_id, amount=ORDER.amount, currency=ORDER.currency
+    )
+    assert await asked.refund(refund, "r") == await asked.refund(refund, "r")
+    assert len(server.effects) == 2
+    with pytest.raises(ApplicationError) as raised:
+        await asked.refund(refund.model_copy(update={"charge_id": "pi_nowhere"}), "r2")
+    assert raised.value.type == ErrorKind.INVALID_REQUEST
 
 
 async def test_what_cannot_be_asked_is_an_error(server: StripeServer) -> None:

@@ -1,24 +1,30 @@
 """The jobs, with the transports they have by default, or with ones that fail."""
 
+import sqlite3
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import HttpUrl, SecretStr
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from activities.database import DatabaseActivities, Statement
 from activities.email import Email, EmailActivities, EmailReceipt, EmailTransport, OutboxTransport
 from activities.errors import ErrorKind, provider_error
 from activities.payments import Charge, ChargeReceipt, LedgerTransport, PaymentActivities, PaymentTransport
+from activities.webhook import FolderTransport, WebhookActivities
 from dedupe import Scope
 from dedupe.model.messages import CLAIM
 from tests.support.ground import Ground
 from workflows.digest import KEPT_FOR, Digest, DigestJob
 from workflows.invoice import OTHER_CHARGE, Invoice, InvoiceJob, ReceiptNotSent, ReceiptSent
 from workflows.onboarding import OnboardingJob, welcome_key
+from workflows.order import Order, OrderJob
 from workflows.user import User
 
 ADA = User(id="u1", name="Ada", email="ada@example.com")
@@ -57,7 +63,23 @@ class Shop:
         self.ground = ground
         self.outbox = OutboxTransport(folder / "outbox")
         self.ledger = LedgerTransport(folder / "ledger.sqlite3")
+        self.webhooks = FolderTransport(folder / "webhooks")
+        self.database = DatabaseActivities(SecretStr(f"sqlite:///{folder}/database.sqlite3"))
         self._folder = folder
+
+    async def rows(self, sql: str) -> list[dict[str, Any]]:
+        """Return what a statement returns."""
+        return list((await self.database.execute(Statement(sql=sql), f"key-{time.time_ns()}")).rows)
+
+    def entries(self, table: str) -> int:
+        """Return how many charges, or refunds, the ledger holds."""
+        with closing(sqlite3.connect(self._folder / "ledger.sqlite3")) as file:
+            return int(file.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - a test's word
+
+    @property
+    def events(self) -> int:
+        """How many webhooks were really sent."""
+        return len(list((self._folder / "webhooks").iterdir()))
 
     @property
     def messages(self) -> int:
@@ -74,10 +96,14 @@ class Shop:
     ) -> AsyncGenerator[None]:
         """Run a worker of the jobs."""
         async with (ground or self.ground).worker(
-            workflows=[OnboardingJob, InvoiceJob, DigestJob],
+            workflows=[OnboardingJob, InvoiceJob, DigestJob, OrderJob],
             activities=[
                 EmailActivities(email or self.outbox).send_email,
                 PaymentActivities(payments or self.ledger).charge,
+                PaymentActivities(payments or self.ledger).find_charge,
+                PaymentActivities(payments or self.ledger).refund,
+                WebhookActivities(self.webhooks).send_webhook,
+                self.database.execute_statement,
             ],
         ):
             yield
@@ -94,6 +120,38 @@ def reason(error: WorkflowFailureError) -> ApplicationError:
     cause = error.cause.cause if isinstance(error.cause, ActivityError) else error.cause
     assert isinstance(cause, ApplicationError)
     return cause
+
+
+ORDERS = "CREATE TABLE orders (order_id TEXT PRIMARY KEY, charge_id TEXT, amount INTEGER, currency TEXT)"
+
+
+async def test_an_order_is_paid_booked_and_announced_once(shop: Shop) -> None:
+    """However many jobs it has."""
+    await shop.rows(ORDERS)
+    order = Order(charge=ORDER, receipt_to=ADA.email, announce_to=HttpUrl("http://127.0.0.1:9/hooks"))
+    async with shop.open():
+        first = await shop.ground.run(OrderJob.run, order)
+        assert await shop.ground.run(OrderJob.run, order) == first
+    assert first.receipt is not None
+    assert first.announcement is not None
+    assert await shop.rows("SELECT order_id, charge_id FROM orders") == [
+        {"order_id": "o1", "charge_id": first.charge_id}
+    ]
+    assert (shop.entries("charges"), shop.entries("refunds"), shop.messages, shop.events) == (1, 0, 1, 1)
+
+
+async def test_an_order_that_cannot_be_booked_is_given_back_once(shop: Shop) -> None:
+    """The money goes back, and no later job takes the charge for a payment."""
+    order = Order(charge=ORDER, receipt_to=ADA.email)
+    async with shop.open():
+        for _ in range(2):
+            with pytest.raises(WorkflowFailureError) as caught:
+                await shop.ground.run(OrderJob.run, order)
+            assert "no such table" in reason(caught.value).message
+        await shop.rows(ORDERS)
+        with pytest.raises(WorkflowFailureError):
+            await shop.ground.run(OrderJob.run, order)
+    assert (shop.entries("charges"), shop.entries("refunds"), shop.messages) == (1, 1, 0)
 
 
 async def test_a_user_is_welcomed_once(shop: Shop) -> None:

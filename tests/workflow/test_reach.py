@@ -22,9 +22,11 @@ from dedupe import (
     InvalidDeduplicationKeyError,
     KeyState,
 )
-from tests.support.codecs import EncryptionCodec
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
+
+with workflow.unsafe.imports_passed_through():
+    from tests.support.codecs import EncryptionCodec
 
 SECOND = timedelta(seconds=1)
 
