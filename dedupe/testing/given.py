@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from temporalio import activity, workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
@@ -78,6 +78,7 @@ class Givens:
         self._workers = workers
         self._runs = False
         self._executing: dict[tuple[str, Scope, str | None], Given] = {}
+        self._jobs: dict[tuple[str, Scope, str | None], WorkflowHandle[Any, Any]] = {}
 
     @property
     def executing(self) -> list[str]:
@@ -101,9 +102,12 @@ class Givens:
             ttl=None if ttl is None else ttl.total_seconds(),
             hold=hold,
         )
-        await self._client.start_workflow(job or _JOB, given, id=f"given-{uuid4()}", task_queue=_TASK_QUEUE)
+        handle = await self._client.start_workflow(
+            job or _JOB, given, id=f"given-{uuid4()}", task_queue=_TASK_QUEUE
+        )
         await self._until(given, job, lambda state: state is KeyState.EXECUTING)
         self._executing[key, scope, job] = given
+        self._jobs[key, scope, job] = handle
 
     async def finish(
         self, key: str, *, scope: Scope, job: str | None, result: Any, error: BaseException | None
@@ -129,6 +133,8 @@ class Givens:
 
         async with Worker(self._client, task_queue=given.task_queue, activities=[end]):
             await self._until(given, job, lambda state: state is not KeyState.EXECUTING)
+        if given.hold:  # it would be one of those who wait, and might execute
+            await self._jobs.pop((key, scope, job)).terminate("it has set the key up")
 
     async def _until(self, given: Given, job: str | None, is_so: Callable[[KeyState | None], bool]) -> None:
         async with asyncio.timeout(_PATIENCE):

@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 
 import dedupe
 import dedupe.testing
-from dedupe import CallAnswer
+from dedupe import CallAnswer, DidNotHappen, Happened, KeyState
 from dedupe.testing.environment import found_server
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -240,6 +240,24 @@ async def test_keys_can_be_given(converter: Any) -> None:
             CallAnswer.JOINED,
         ]
     assert sent == [1]
+
+
+async def test_a_key_can_be_given_as_held() -> None:
+    """Jobs wait until the test says what happened; what did not happen, one of them executes."""
+    async with kit() as dd:
+        for finding, expected in (
+            (Happened("an old message"), "an old message"),
+            (DidNotHappen(), "message 1 for user 2"),
+        ):
+            user = 1 if isinstance(finding, Happened) else 2
+            await dd.given(f"welcome-{user}", activity=send, held=True, ttl=DAY)
+            job = await dd.start(Welcome.run, user)
+            record = await dd.record(f"welcome-{user}")
+            assert record is not None
+            assert record.state is KeyState.HELD
+            await dd.resolve(f"welcome-{user}", finding)
+            assert await job.result() == expected
+    assert sent == [2]
 
 
 async def test_keys_of_all_scopes_can_be_given() -> None:
