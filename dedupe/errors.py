@@ -96,6 +96,12 @@ class KeyNotResolvedError(DedupeError):
     template = "deduplication key {key!r} was not resolved: {reason}."
 
 
+class KeyNotRetriedError(DedupeError):
+    """What a key stands for was to be executed again, and cannot be."""
+
+    template = "deduplication key {key!r} was not retried: {reason}."
+
+
 class UnprotectedExecutionError(DedupeError):
     """An activity has ended for a call that never held its key."""
 

@@ -267,7 +267,7 @@ def _command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[...,
 )
 @click.version_option(package_name="temporal-dedupe")
 def _dedupe() -> None:
-    """Look at deduplication keys, drop and resolve them."""
+    """Look at deduplication keys, drop, retry and resolve them."""
 
 
 @_dedupe.command("show")
@@ -346,12 +346,7 @@ async def _forget(
     **filters: Any,
 ) -> int:
     """Drop records: the next call with such a key executes. Keys, a file of them, or options as of `list`."""
-    given: list[str | KeyRecord] = [*key, *(line.rstrip("\n") for line in file or () if line.strip())]
-    is_filtered = any(filters.values())
-    if bool(given) == is_filtered:
-        raise click.UsageError("give either keys (as arguments, or --file), or options that say which")
-    if is_filtered:
-        given = [record async for record in _listed(keys, filters)]
+    given = await _chosen(keys, key, file, filters)
     if dry_run:
         for each in given:
             print(each if isinstance(each, str) else each.key)
@@ -419,11 +414,66 @@ async def _resolve(
     return 0
 
 
+@_dedupe.command("retry")
+@_where
+@_filters
+@click.argument("key", nargs=-1)
+@click.option("--file", type=click.File(), help="Keys, one a line; - is standard input.")
+@click.option("--dry-run", is_flag=True, help="Only say which keys would be retried.")
+@click.option("--reason", default="", help="The summary of the jobs that make the calls.")
+@_command
+async def _retry(
+    keys: Keys,
+    _: Format,
+    key: tuple[str, ...],
+    file: TextIO | None,
+    *,
+    dry_run: bool,
+    reason: str,
+    **filters: Any,
+) -> int:
+    """Execute what failed again, with the same arguments. Keys, a file of them, or options as of `list`."""
+    if any(filters.values()):
+        if SECRET_VARIABLE in os.environ:
+            raise click.UsageError("a list shows no keys where the project hides them: give the keys")
+        filters["state"] = filters["state"] or KeyState.FAILED.value
+    given = [each if isinstance(each, str) else each.key for each in await _chosen(keys, key, file, filters)]
+    if dry_run:
+        for each in given:
+            print(each)
+        print(f"{len(given)} would be retried", file=sys.stderr)
+        return 0
+    failed = 0
+    for each in given:
+        try:
+            print(await keys.keys.retry(each, scope=keys.where.scope, reason=reason), flush=True)
+        except (DedupeError, RPCError) as error:
+            failed += 1
+            print(f"dedupe: {error.message}", file=sys.stderr)
+    print(f"{len(given) - failed} started, {failed} not", file=sys.stderr)
+    return _FAILED if failed else int(not given)
+
+
 @_dedupe.command("exclude")
 def _exclude() -> int:
     """Print the part of a query that leaves keys out, as for a batch that terminates."""
     print(DedupeKeys.EXCLUDED, flush=True)
     return 0
+
+
+async def _chosen(
+    keys: Keys, key: tuple[str, ...], file: TextIO | None, filters: dict[str, Any]
+) -> list[str | KeyRecord]:
+    """Return the keys that a command is given, or the records that its options say.
+
+    Raises:
+        UsageError: It is given both, or neither.
+    """
+    given: list[str | KeyRecord] = [*key, *(line.rstrip("\n") for line in file or () if line.strip())]
+    is_filtered = any(filters.values())
+    if bool(given) == is_filtered:
+        raise click.UsageError("give either keys (as arguments, or --file), or options that say which")
+    return [record async for record in _listed(keys, filters)] if is_filtered else given
 
 
 def _listed(keys: Keys, filters: dict[str, Any]) -> AsyncIterator[KeyRecord]:

@@ -27,6 +27,7 @@ from dedupe.errors import (
     KeyExecutingError,
     KeyHeldError,
     KeyNotResolvedError,
+    KeyNotRetriedError,
     UnreadableRecordError,
 )
 from dedupe.key.attempts import Attempts, attempts_of
@@ -36,6 +37,7 @@ from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix
 from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution, Start
 from dedupe.model.outcome import Abandoned, Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
+from dedupe.operate.retry import recorded_call, require_failed, start_again
 from dedupe.record.handle import KeyHandle
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
@@ -335,6 +337,35 @@ class DedupeKeys:
             run = await handle.run(run_id)
         if run is None or run.end is None or run.end.outcome != outcome:
             raise KeyNotResolvedError(key=scoped.key, reason="it has ended another way meanwhile")
+
+    async def retry(self, key: str, *, scope: Scope = Scope.PROJECT, reason: str = "") -> str:
+        """Execute again what failed, or what nobody has finished, with its recorded arguments and options.
+
+        A job of this package makes the call, where the one that failed was made. So there have to be workers
+        with the plugin.
+
+        Args:
+            key: The key as calls give it.
+            scope: The scope as calls give it; that of a job takes the job itself.
+            reason: The summary of the job that makes the call.
+
+        Returns:
+            The workflow id of that job.
+
+        Raises:
+            KeyNotRetriedError: The key has not failed, or the history that holds the arguments is gone.
+            UnreadableRecordError: As in `get`; or the arguments cannot be decoded.
+            RPCError: The service could not be asked.
+        """
+        if scope is Scope.JOB:
+            raise KeyNotRetriedError(key=key, reason="it belongs to jobs of one type: start one of them")
+        scoped = self._keyspace.scoped(key, scope=scope)
+        handle = KeyHandle(client=self._client, key_id=scoped.format())
+        with _readable(handle.key_id):
+            record = await handle.read(now=await self._now())
+            execution = require_failed(record, key=scoped.key)
+            recorded = await recorded_call(self._client, execution, key_id=handle.key_id, key=scoped.key)
+        return await start_again(self._client, recorded, execution, key=key, scope=scope, reason=reason)
 
     async def forget_each(
         self,

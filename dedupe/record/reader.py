@@ -141,6 +141,13 @@ class Reader:
         await converter.decode_failure(failure)  # out of the codec, in place
         return Failed(failure)
 
+    async def arguments(
+        self, scheduled: ActivityTaskScheduledEventAttributes, *, workflow_type: str
+    ) -> list[Payload]:
+        """Return the arguments of an activity that a workflow with this reader's id scheduled."""
+        converter = self._activity_converter(scheduled, workflow_type=workflow_type)
+        return await raw(converter, scheduled.input.payloads)
+
     @property
     def _converter(self) -> DataConverter:
         return self.client.data_converter.with_context(

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 from temporalio import activity, workflow
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.converter import DataConverter
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 import dedupe
@@ -199,6 +201,44 @@ async def test_a_held_key_is_shown_and_resolved(running_server: str) -> None:
         assert (status, "it has succeeded" in said) == (2, True)
         for wrong in ([], ["--happened", "--did-not-happen"], ["--did-not-happen", "--result", "1"]):
             assert (await command(running_server, "resolve", key, *wrong))[0] == 2
+
+
+async def test_what_failed_is_retried(running_server: str) -> None:
+    """With the arguments that it had, in a job of the package's own; what has not failed is not."""
+    client = await Client.connect(running_server)
+    key = f"retried-{uuid.uuid4()}"
+    failing = [True]
+
+    @activity.defn(name="double")
+    async def sometimes(number: int) -> int:
+        if failing[0]:
+            raise ApplicationError("down", type="Down", non_retryable=True)
+        return 2 * number
+
+    plugin = dedupe.DedupePlugin(organization="acme", project="cli", task_queue="cli-keys")
+    async with Worker(
+        client, task_queue="cli-retry", workflows=[DoubleJob], activities=[sometimes], plugins=[plugin]
+    ):
+        with pytest.raises(WorkflowFailureError):
+            await client.execute_workflow(
+                DoubleJob.run, args=[key, 21, Scope.PROJECT], id=f"job-{key}", task_queue="cli-retry"
+            )
+        assert await command(running_server, "retry", key, "--dry-run") == (
+            0,
+            f"{key}\n",
+            "1 would be retried\n",
+        )
+        failing[0] = False
+        status, job, said = await command(running_server, "retry", key, "--reason", "ticket 7")
+        assert (status, said) == (0, "1 started, 0 not\n")
+        await client.get_workflow_handle(job.strip()).result()
+        record = json.loads((await command(running_server, "show", key))[1])
+        assert (record["state"], record["result_json"], record["generation"]) == ("succeeded", "42", 2)
+        status, _, said = await command(running_server, "retry", key)
+        assert (status, "it has succeeded" in said) == (2, True)
+        status, _, said = await command(running_server, "retry", f"never-{key}")
+        assert (status, "nothing is recorded" in said) == (2, True)
+        assert (await command(running_server, "retry"))[0] == 2
 
 
 async def test_an_execution_that_is_under_way_is_shown(running_server: str) -> None:
