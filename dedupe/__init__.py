@@ -39,6 +39,7 @@ from dedupe.model.declared import keyed
 from dedupe.model.findings import DidNotHappen, Happened, StillUnknown
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
+from dedupe.operate.job import JobCall, calls_of
 from dedupe.operate.keys import DedupeKeys, Forgotten, KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
 from dedupe.process import run, serve
@@ -63,6 +64,7 @@ __all__ = [
     "InvalidCallError",
     "InvalidDeduplicationKeyError",
     "InvalidKeyspaceError",
+    "JobCall",
     "KeyChangedError",
     "KeyExecutingError",
     "KeyHeldError",
@@ -75,6 +77,7 @@ __all__ = [
     "StillUnknown",
     "UnprotectedExecutionError",
     "UnreadableRecordError",
+    "calls_of",
     "current_execution",
     "execute_activity",
     "keyed",

@@ -17,7 +17,7 @@ from temporalio.client import Client
 
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
 from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral
-from dedupe.model.outcome import Answer
+from dedupe.model.outcome import Answer, about
 from dedupe.model.record import Held
 from dedupe.record.handle import KeyHandle
 
@@ -62,7 +62,7 @@ class Peeks:
             return encode_referral(Wait())
         match decide(question, record, asked_at=_EVER):
             case Answer() as answer:
-                return answer.encode()
+                return about(answer.encode(), activity=question.activity, key_id=question.key_id)
             case Refuse(refusal):
                 return encode_referral(Refused(type=str(refusal.type), message=refusal.message))
             case Share(execution) | Hold(Held(execution=execution)):

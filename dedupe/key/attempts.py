@@ -111,11 +111,12 @@ def _attempts(found: DescribeWorkflowExecutionResponse, execution: Execution) ->
     for pending in found.pending_activities:
         if owner is None or pending.activity_id == owner.activity_id:
             queue = found.execution_config.task_queue.name if owner is None else owner.task_queue
-            return _of_pending(pending, task_queue=queue)
+            return of_pending(pending, task_queue=queue)
     return None
 
 
-def _of_pending(pending: PendingActivityInfo, *, task_queue: str) -> Attempts:
+def of_pending(pending: PendingActivityInfo, *, task_queue: str) -> Attempts:
+    """Return the attempts of an activity that the service lists as pending."""
     is_running = pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
     next_at = pending.next_attempt_schedule_time if pending.HasField("next_attempt_schedule_time") else None
     if next_at is None and pending.HasField("scheduled_time") and not is_running:

@@ -32,6 +32,7 @@ _FAILED_RESULT = b"failed result"
 _RAISED = "_raised"
 """Name of what a `FailedResult` holds beside its fields: payload converters take the fields."""
 _AT = "dedupe-at"
+_CALL = "dedupe-call"
 _FACTS = "dedupe-facts"
 """Key in the metadata of a long failure: all of its message but the failure."""
 _LARGEST_JSON = 1_500_000
@@ -268,6 +269,18 @@ def decode_failed_result(payload: Payload) -> FailedResult | None:
     return _FAILED_RESULTS.validate_json(payload.data)
 
 
+def about(payload: Payload, *, activity: str, key_id: str) -> Payload:
+    """Return an answer that says what it answers, for who reads the history of a job."""
+    payload.metadata[_CALL] = f"{activity} {key_id}".encode()
+    return payload
+
+
+def call_of(payload: Payload) -> tuple[str, str]:
+    """Return the activity and the key's id that `about` has noted; "?" where it has not."""
+    activity, _, key_id = payload.metadata.get(_CALL, b"? ?").decode().rpartition(" ")
+    return activity, key_id
+
+
 def decode_answer(payload: Payload) -> SucceededAnswer | FailedAnswer | None:
     """Return the result, or the failure, that a payload carries; None where it is not an answer."""
     mark = payload.metadata.get(MARK, b"").decode()
@@ -296,6 +309,7 @@ def unmarked(payload: Payload) -> Payload:
     plain.CopyFrom(payload)
     plain.metadata.pop(MARK, None)
     plain.metadata.pop(_AT, None)
+    plain.metadata.pop(_CALL, None)
     return plain
 
 

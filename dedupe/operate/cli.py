@@ -28,11 +28,13 @@ from temporalio.service import RPCError
 from dedupe.errors import DedupeError
 from dedupe.model.findings import DidNotHappen, Happened
 from dedupe.model.keys import Scope
+from dedupe.operate.job import calls_of
 from dedupe.operate.keys import DedupeKeys, KeyRecord, KeyState
 from dedupe.operate.output import (
     Format,
     as_json,
     default_format,
+    print_calls,
     print_counts,
     print_record,
     print_records,
@@ -452,6 +454,18 @@ async def _retry(
             print(f"dedupe: {error.message}", file=sys.stderr)
     print(f"{len(given) - failed} started, {failed} not", file=sys.stderr)
     return _FAILED if failed else int(not given)
+
+
+@_dedupe.command("why")
+@_where
+@_output
+@click.argument("workflow_id")
+@click.option("--run-id", default="", help="Of an earlier run of the job; the current one by default.")
+@_command
+async def _why(keys: Keys, format: Format, workflow_id: str, run_id: str) -> int:
+    """Print the calls with a key that a job has made: how each was answered, or what it waits for."""
+    print_calls([call async for call in calls_of(keys.client, workflow_id, run_id=run_id)], format)
+    return 0
 
 
 @_dedupe.command("exclude")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dedupe.operate.job import JobCall
 from dedupe.operate.keys import KeyRecord, KeyState
 
 _COLORS = {
@@ -124,6 +125,20 @@ def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None
     add("workflow", Text(record.workflow_id))
     for name, address in links:
         add(name, Text(address))
+    _console().print(table)
+
+
+def print_calls(calls: Iterable[JobCall], format: Format) -> None:
+    """Print the calls of a job."""
+    if format is not Format.TABLE:
+        rows = [json.dumps(dataclasses.asdict(call), default=_plain) for call in calls]
+        print(f"[{', '.join(rows)}]" if format is Format.JSON else "\n".join(rows), flush=True)
+        return
+    now = datetime.now(UTC)
+    table = Table("activity", "answer", "key's workflow", "when", "detail", box=None)
+    for call in calls:
+        row = (call.activity, call.answer, call.key_workflow_id, _ago(call.at, now), call.detail or "")
+        table.add_row(*map(Text, row))
     _console().print(table)
 
 
