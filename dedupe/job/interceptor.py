@@ -18,7 +18,14 @@ from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.converter import FailureConverter
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    TimeoutType,
+    is_cancelled_exception,
+)
+from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 from temporalio.worker import (
     ContinueAsNewInput,
     Interceptor,
@@ -270,6 +277,8 @@ class _Outbound(WorkflowOutboundInterceptor):
             # Whoever needs the key next finds the failure in this job's history.
             return open_failure(call, unrecorded, converter=self._settings.failure_converter)
         if isinstance(decode_referral(payload), NotHeld):  # it failed before it could acquire the key
+            if call.question.hold and _is_of_attempt(error):
+                return encode_referral(Wait())  # the service was told not to attempt it again
             return open_failure(call, unrecorded, converter=self._settings.failure_converter)
         return payload
 
@@ -418,6 +427,14 @@ def _without_time_outs(call: Call) -> RetryPolicy | None:
     return dataclasses.replace(
         policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), *TIME_OUTS]
     )
+
+
+def _is_of_attempt(error: ActivityError) -> bool:
+    """Return whether an attempt has timed out, after which a plain call has another."""
+    return isinstance(error.cause, ActivityTimeoutError) and error.cause.type in {
+        TimeoutType.START_TO_CLOSE,
+        TimeoutType.HEARTBEAT,
+    }
 
 
 def _passed_on(headers: Mapping[str, Payload]) -> Mapping[str, Payload]:

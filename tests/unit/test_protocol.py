@@ -200,7 +200,7 @@ class Stage:
         call.end = outcome
         payload = await self._settle(owner, outcome)
         if isinstance(decode_referral(payload), NotHeld):  # it never acquired the key: a failure of its own
-            return encode_referral(NotHeld())
+            return encode_referral(Wait() if question.hold and not outcome.is_answer else NotHeld())
         return payload
 
     async def _returned(self, call: CallState, payload: Payload) -> Payload:

@@ -19,6 +19,7 @@ from dedupe import (
     current_execution,
 )
 from dedupe.model.messages import CLAIM, TWIN
+from dedupe.record.handle import KeyHandle
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
@@ -295,6 +296,23 @@ async def test_a_worker_that_stops_interrupts_an_attempt(real: Ground) -> None:
         await real.keys.resolve("key", Happened("told"))
         assert await job.result() == [[returned("told")]]
     assert real.effects.arguments == ["owner"]
+
+
+async def test_an_attempt_that_is_lost_before_it_holds_the_key(
+    real: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has happened under it: the call goes on, as a plain one would by another attempt."""
+    acquire, lost = KeyHandle.acquire, [True]
+
+    async def lose(key: KeyHandle, *args: Any, **options: Any) -> str | None:
+        if lost.pop() if lost else False:
+            await asyncio.sleep(60)
+        return await acquire(key, *args, **options)
+
+    monkeypatch.setattr(KeyHandle, "acquire", lose)
+    async with real.worker(graceful_shutdown_timeout=timedelta(0)):
+        assert await real.call(HELD) == returned("owner")
+    assert len(real.effects.attempts) == 1
 
 
 async def test_a_job_that_was_terminated_between_attempts(real: Ground) -> None:
