@@ -171,12 +171,12 @@ class _Crash:
             await asyncio.sleep(0.05)
         return await self._charge(payments, order)
 
-    async def wait_and_say(self, key: KeyHandle, run_id: str) -> None:
+    async def wait_and_say(self, key: KeyHandle, run_id: str, *, after: int = 0) -> None:
         """Wait for the end of a run, and mark that somebody does."""
         for point in CRASH_POINTS:
             if point in key.key_id:
                 self._marker(f"{point}.waits").touch()
-        await self._wait(key, run_id)
+        await self._wait(key, run_id, after=after)
 
     def _reached(self, point: str, about: str) -> None:
         if point in about and _is_first(self._marker(point)):
