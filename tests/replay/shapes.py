@@ -8,6 +8,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from dedupe import DidNotHappen, Happened, KeyState, StillUnknown
 from dedupe.model.outcome import Outcome
 from dedupe.record.handle import KeyHandle
 from tests.support.faults import break_peeks
@@ -72,6 +73,28 @@ async def timed_out(ground: Ground) -> None:
     await ground.call(Call(start_to_close_timeout=SECOND))
     gate.set()
     await ground.call()
+
+
+async def held_and_reconciled(ground: Ground) -> None:
+    """An execution of which nobody knew, until an activity of the job found out."""
+    ground.effects.then("lost", StillUnknown(), Happened("found"))
+    ground.effects.close()
+    job = await ground.start_script(Call(reconcile="other", start_to_close_timeout=SECOND))
+    await ground.effects.seen(1)
+    ground.effects.gate = None
+    await job.result()
+
+
+async def held_and_resolved(ground: Ground) -> None:
+    """The same, until a person said that it did not happen: a retry first, and then the next execution."""
+    ground.effects.then(ApplicationError("busy"))
+    job = await ground.start_script(Call(on_unknown="hold", attempts=3, start_to_close_timeout=SECOND))
+    await ground.effects.seen(1)
+    ground.effects.close()
+    await ground.reached(KeyState.HELD)
+    ground.effects.gate = None
+    await ground.keys.resolve("key", DidNotHappen(), force=True)
+    await job.result()
 
 
 async def expired(ground: Ground) -> None:
@@ -208,6 +231,8 @@ BOTH: list[Shape] = [
     failed_and_executed_again,
     failed_and_skipped,
     timed_out,
+    held_and_reconciled,
+    held_and_resolved,
     expired,
     forgotten,
     caller_cancelled,
