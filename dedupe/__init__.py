@@ -9,6 +9,7 @@ The way of one call, as a list of files to read:
 - `execution.interceptor`, `execution.attempt`: acquire the key, have the effect, record how it ended.
 - `claims.claim`: wait for whoever executes, and take the place of one that is gone (`key.owner`).
 - `claims.settle`: record an end that only the job knows.
+- `key.unknown`, `model.findings`: what is held where nobody knows what happened, and what somebody found out.
 
 All of them agree on what is in `model`: keys, messages, outcomes, what a key is, which call gets what.
 `record` is the door to the service; `key` begins executions, and serves the task queue of the keys.

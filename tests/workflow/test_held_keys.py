@@ -315,6 +315,36 @@ async def test_an_attempt_that_is_lost_before_it_holds_the_key(
     assert len(real.effects.attempts) == 1
 
 
+@pytest.mark.parametrize("completes", [True, False])
+async def test_an_activity_that_is_completed_from_elsewhere(real: Ground, *, completes: bool) -> None:
+    """Its completion is the answer; where it never comes, the key is held."""
+    tokens: list[bytes] = []
+
+    @activity.defn(name="later")
+    async def later(argument: Any) -> Any:
+        del argument
+        tokens.append(activity.info().task_token)
+        activity.raise_complete_async()
+
+    call = HELD.model_copy(update={"activity": "later", "start_to_close_timeout": 2 * SHORT})
+    async with real.worker(activities=[later]):
+        job = await real.start_script(call)
+
+        async def has_begun() -> bool:
+            return bool(tokens)
+
+        await until(has_begun, what="the attempt")
+        if completes:
+            await real.client.get_async_activity_handle(task_token=tokens[0]).complete("from elsewhere")
+            assert await job.result() == [[returned("from elsewhere")]]
+            assert await real.state() is KeyState.SUCCEEDED
+        else:
+            await real.reached(KeyState.HELD)
+            await real.keys.resolve("key", Happened("told"))
+            assert await job.result() == [[returned("told")]]
+    assert len(tokens) == 1
+
+
 async def test_a_job_that_was_terminated_between_attempts(real: Ground) -> None:
     """Its last attempt has failed and said so: nothing is unknown, and the next call executes."""
     real.effects.then(ApplicationError("busy"))
