@@ -65,7 +65,7 @@ async def calls_of(client: Client, workflow_id: str, *, run_id: str = "") -> Asy
     if found is None:
         return
     for pending in found.pending_activities:
-        if (waiting := job.pending(pending)) is not None:
+        if (waiting := await job.pending(pending)) is not None:
             yield waiting
 
 
@@ -76,6 +76,8 @@ class _Scheduled:
     event: HistoryEvent
     key_workflow_id: str
     activity: str
+    hold: bool = False
+    """Whether the call goes on where it ends without an answer."""
 
 
 class _Job:
@@ -102,20 +104,31 @@ class _Job:
             return await self._ended(self._scheduled.pop(scheduled_id(event)), event)
         return []
 
-    def pending(self, pending: PendingActivityInfo) -> JobCall | None:
+    async def pending(self, pending: PendingActivityInfo) -> JobCall | None:
         """Return the call of an activity that the service lists as pending; None where it is another's."""
         for scheduled in self._scheduled.values():
             event = scheduled.event
             if event.activity_task_scheduled_event_attributes.activity_id == pending.activity_id:
                 attempts = of_pending(pending, task_queue="")
+                story = await self._story(pending, event)
                 return JobCall(
                     key_workflow_id=scheduled.key_workflow_id,
                     activity=scheduled.activity,
                     answer="pending",
                     at=time_of(event),
-                    detail=attempts.last_failure or attempts.in_words(now=time_of(event)),
+                    detail=story or attempts.last_failure or attempts.in_words(now=time_of(event)),
                 )
         return None
+
+    async def _story(self, pending: PendingActivityInfo, event: HistoryEvent) -> str | None:
+        """Return what a claim says it waits for, in its heartbeats."""
+        if pending.activity_type.name != CLAIM or not pending.heartbeat_details.payloads:
+            return None
+        attributes = event.activity_task_scheduled_event_attributes
+        [told, *_] = await self._reader.decoded(
+            attributes, pending.heartbeat_details.payloads, workflow_type=self._type
+        )
+        return str(json.loads(told.data)) or None
 
     async def _about(self, event: HistoryEvent) -> _Scheduled | None:
         attributes = event.activity_task_scheduled_event_attributes
@@ -124,14 +137,19 @@ class _Job:
             arguments = await self._reader.arguments(attributes, workflow_type=self._type)
             claim, _ = unpack_with(Claim, arguments[0])
             question = claim.question
-            return _Scheduled(event=event, key_workflow_id=question.key_id, activity=question.activity)
+            return _Scheduled(
+                event=event,
+                key_workflow_id=question.key_id,
+                activity=question.activity,
+            )
         header = attributes.header.fields.get(MARK)
         if not name.startswith(TWIN) or header is None:
             return None
         if MARK not in header.metadata:
             [header] = await raw(self._converter, [header])
         order = decode(Order, header)
-        return _Scheduled(event=event, key_workflow_id=order.key_id, activity=name.removeprefix(TWIN))
+        activity = name.removeprefix(TWIN)
+        return _Scheduled(event=event, key_workflow_id=order.key_id, activity=activity, hold=order.hold)
 
     async def _answered_by_peek(self, event: HistoryEvent) -> list[JobCall]:
         details = event.marker_recorded_event_attributes.details
@@ -152,6 +170,8 @@ class _Job:
         outcome = await self._reader.activity_outcome(event, scheduled.event, workflow_type=self._type)
         about = {"key_workflow_id": scheduled.key_workflow_id, "activity": scheduled.activity}
         if isinstance(outcome, Failed):
+            if scheduled.hold and not outcome.is_answer:
+                return []  # the call goes on, and waits
             detail = outcome.failure.cause.message
             return [JobCall(**about, answer="failed", at=time_of(event), detail=detail)]
         if not isinstance(outcome, Succeeded):

@@ -145,8 +145,17 @@ class Reader:
         self, scheduled: ActivityTaskScheduledEventAttributes, *, workflow_type: str
     ) -> list[Payload]:
         """Return the arguments of an activity that a workflow with this reader's id scheduled."""
-        converter = self._activity_converter(scheduled, workflow_type=workflow_type)
-        return await raw(converter, scheduled.input.payloads)
+        return await self.decoded(scheduled, scheduled.input.payloads, workflow_type=workflow_type)
+
+    async def decoded(
+        self,
+        scheduled: ActivityTaskScheduledEventAttributes,
+        payloads: Sequence[Payload],
+        *,
+        workflow_type: str,
+    ) -> list[Payload]:
+        """Return payloads of such an activity out of the codec."""
+        return await raw(self._activity_converter(scheduled, workflow_type=workflow_type), payloads)
 
     @property
     def _converter(self) -> DataConverter:

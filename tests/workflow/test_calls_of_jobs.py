@@ -6,7 +6,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from dedupe import JobCall, calls_of
+from dedupe import Happened, JobCall, calls_of
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call
 from tests.support.waiting import until
@@ -59,6 +59,23 @@ async def test_a_call_that_waits_says_for_what(real: Ground) -> None:
         for job in real.jobs:
             await job.result()
         assert said(await listed(real, 0)) == [("key", "effect", "executed")]
+        assert said(await listed(real)) == [("key", "effect", "joined")]
+
+
+async def test_a_call_whose_key_is_held_says_so(real: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not failed: it waits for somebody who knows what happened."""
+    monkeypatch.setattr("dedupe.claims.claim._TELL_AFTER", timedelta(0))
+    real.effects.close()
+    async with real.worker():
+        await real.start_script(Call(on_unknown="hold", start_to_close_timeout=timedelta(seconds=1)))
+
+        async def is_told() -> bool:
+            calls = await listed(real)
+            return said(calls) == [("key", "effect", "pending")] and "it is held" in (calls[0].detail or "")
+
+        await until(is_told, what="the story of the held key")
+        await real.keys.resolve("key", Happened("told"), force=True)
+        await real.jobs[0].result()
         assert said(await listed(real)) == [("key", "effect", "joined")]
 
 
