@@ -12,6 +12,7 @@ from temporalio.common import Priority, RetryPolicy
 from dedupe.model import messages
 from dedupe.model.keys import Scope, ScopedKey
 from dedupe.model.messages import (
+    CallOrder,
     Claim,
     Execute,
     FailureMessage,
@@ -106,6 +107,18 @@ MESSAGES: list[Message] = [
         idempotency_key="i",
         hold=True,
         unknown=UnknownOutcome(why="it was lost", over_at=NOW),
+    ),
+    CallOrder(activity="effect", key="key", plan=PLAN),
+    CallOrder(
+        activity="effect",
+        key="key",
+        scope=Scope.ORGANIZATION,
+        skip_failure=True,
+        ttl=timedelta(days=30),
+        on_mismatch="raise",
+        on_unknown="hold",
+        reconcile="look",
+        plan=PLAN,
     ),
     Inquiry(key_id="proj:acme/web:key", idempotency_key="i", generation=2),
     Resolution(reason="seen at the provider"),
