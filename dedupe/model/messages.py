@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 from google.protobuf.message import DecodeError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.converter import PayloadConverter, WithSerializationContext, WorkflowSerializationContext
@@ -122,6 +122,14 @@ class CallOrder(Message):
     reconcile: str | None = None
     """Name of the activity that finds out what became of an execution."""
     plan: Plan
+
+    @field_validator("scope")
+    @classmethod
+    def _reaches_beyond_a_job(cls, scope: Scope) -> Scope:
+        if scope is Scope.JOB:
+            message = "Scope.JOB is that of jobs of one type: give Scope.PROJECT or Scope.ORGANIZATION"
+            raise ValueError(message)
+        return scope
 
 
 class Order(Message):

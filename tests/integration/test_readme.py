@@ -21,7 +21,7 @@ from tests.support.waiting import until
 BLOCK = re.compile(r"^```python\n# (?P<name>\w+\.py)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-TESTS = ("test_welcome.py", "test_welcome_time.py", "test_alarm.py")
+TESTS = ("test_welcome.py", "test_welcome_time.py", "test_alarm.py", "test_sms.py")
 PLAIN_JOB = """
 from datetime import timedelta
 
@@ -95,8 +95,10 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
         "patched.py",
         "run_worker.py",
         "serve_keys.py",
+        "sms.py",
         "start.py",
         "test_alarm.py",
+        "test_sms.py",
         "test_welcome.py",
         "test_welcome_time.py",
         "welcome.py",
@@ -144,7 +146,7 @@ async def test_the_example_tests_pass(examples: Path) -> None:
     """The tests of the README and of the page on testing pass, over and over."""
     for _ in range(3):
         printed = await output_of("-m", "pytest", "-q", *TESTS, folder=examples)
-        assert "4 passed" in printed
+        assert "7 passed" in printed
 
 
 async def test_the_example_tests_pass_for_the_patched_job(examples: Path) -> None:
@@ -158,7 +160,7 @@ async def test_the_example_tests_pass_for_the_patched_job(examples: Path) -> Non
             )
         )
     printed = await output_of("-m", "pytest", "-q", *TESTS, folder=examples)
-    assert "4 passed" in printed
+    assert "7 passed" in printed
 
 
 async def test_a_job_in_flight_survives_the_migration(

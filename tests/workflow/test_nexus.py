@@ -117,7 +117,11 @@ async def test_failures_cross_the_border(real: Ground, others: Client, endpoint:
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [({"scope": "galaxy"}, "Scope"), ({"on_unknown": "wait"}, 'give "repeat" or "hold"')],
+    [
+        ({"scope": "galaxy"}, "Scope"),
+        ({"scope": "job"}, "jobs of one type"),
+        ({"on_unknown": "wait"}, 'give "repeat" or "hold"'),
+    ],
 )
 async def test_what_cannot_be_meant_is_an_error(
     real: Ground, others: Client, endpoint: str, options: dict[str, Any], reason: str

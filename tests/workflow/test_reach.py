@@ -21,6 +21,7 @@ from dedupe import (
     InvalidCallError,
     InvalidDeduplicationKeyError,
     KeyState,
+    Scope,
 )
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
@@ -196,6 +197,7 @@ async def test_failures_reach_the_outside(ground: Ground) -> None:
         ({"start_to_close_timeout": SECOND, "activity_id": "a"}, "activity_id cannot be given"),
         ({"start_to_close_timeout": SECOND, "deduplicaton_ttl": None}, "deduplicaton_ttl cannot be given"),
         ({"start_to_close_timeout": "soon"}, "start_to_close_timeout"),
+        ({"start_to_close_timeout": SECOND, "deduplication_scope": Scope.JOB}, "jobs of one type"),
         ({"start_to_close_timeout": SECOND, "on_unknown": "wait"}, 'give "repeat" or "hold"'),
         ({}, "it has no time-out"),
     ],
