@@ -16,7 +16,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
-from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral
+from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait, encode_referral, is_referral
 from dedupe.model.outcome import Answer, about
 from dedupe.model.record import Held
 from dedupe.record.handle import KeyHandle
@@ -48,7 +48,13 @@ class Peeks:
     async def peek(self, peek: Peek, *, run_id: str) -> list[Payload]:
         """Read the records of keys for a job, and return what that leaves: a payload for each question."""
         found = await asyncio.gather(*map(self._found, peek.questions))
-        return [self._fitting(payload, peek, run_id) for payload in found]
+        fitting = [self._fitting(payload, peek, run_id) for payload in found]
+        return [
+            payload
+            if is_referral(payload)
+            else about(payload, activity=peeked.question.activity, key_id=peeked.question.key_id)
+            for payload, peeked in zip(fitting, peek.questions, strict=True)
+        ]
 
     async def _found(self, peeked: Peeked) -> Payload:
         question = peeked.question
@@ -62,7 +68,7 @@ class Peeks:
             return encode_referral(Wait())
         match decide(question, record, asked_at=_EVER):
             case Answer() as answer:
-                return about(answer.encode(), activity=question.activity, key_id=question.key_id)
+                return answer.encode()
             case Refuse(refusal):
                 return encode_referral(Refused(type=str(refusal.type), message=refusal.message))
             case Share(execution) | Hold(Held(execution=execution)):
