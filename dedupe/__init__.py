@@ -30,6 +30,7 @@ from dedupe.errors import (
     KeyNotResolvedError,
     KeyNotRetriedError,
     PluginMissingError,
+    ReconcileError,
     UnprotectedExecutionError,
     UnreadableRecordError,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "KeyRecord",
     "KeyState",
     "PluginMissingError",
+    "ReconcileError",
     "Scope",
     "StillUnknown",
     "UnprotectedExecutionError",

@@ -102,6 +102,15 @@ class KeyNotRetriedError(DedupeError):
     template = "deduplication key {key!r} was not retried: {reason}."
 
 
+class ReconcileError(DedupeError):
+    """The activity that is to find out what became of a held key's execution has not said so."""
+
+    template = (
+        "activity {activity!r}, which is to reconcile deduplication key {key!r}, returned no finding: does a "
+        "worker without the plugin poll the same task queue? The key is still held."
+    )
+
+
 class UnprotectedExecutionError(DedupeError):
     """An activity has ended for a call that never held its key."""
 

@@ -37,7 +37,7 @@ from temporalio.worker import (
     WorkflowOutboundInterceptor,
 )
 
-from dedupe.errors import DedupeError, InvalidCallError, UnprotectedExecutionError, UnreadableRecordError
+from dedupe.errors import DedupeError, ReconcileError, UnprotectedExecutionError, UnreadableRecordError
 from dedupe.job.answer import as_of_key, failure_of_twin, open_failure, open_result, open_unanswered
 from dedupe.job.calls import CALL, SCOPED
 from dedupe.job.peeking import Peeking
@@ -287,7 +287,7 @@ class _Outbound(WorkflowOutboundInterceptor):
 
         Raises:
             ActivityError: It failed. The key is still held.
-            InvalidCallError: It returned something else.
+            ReconcileError: It returned something else.
         """
         inquiry = Inquiry(
             key_id=call.question.key_id, idempotency_key=held.idempotency_key, generation=held.generation
@@ -323,10 +323,7 @@ class _Outbound(WorkflowOutboundInterceptor):
         try:
             decode_outcome(found)
         except ValueError as error:
-            reason = f"activity {call.reconcile!r}, which is to reconcile it, returned no finding"
-            raise InvalidCallError(
-                activity=call.question.activity, key=call.question.key, reason=reason
-            ) from error
+            raise ReconcileError(activity=call.reconcile, key=call.question.key) from error
         return await self._record(call, Settle(question=call.question, held_run=held.run_id), found)
 
     async def _settle(self, call: Call, outcome: Outcome, activity_id: str) -> Payload:

@@ -1,6 +1,6 @@
 """Retries of a delegated activity by the key's own workflow, where an unknown outcome is held.
 
-The service does them, unless it is the time-skipping one: that retries the time-outs it is told not to. There
+The service does them, but for the time-skipping one, which retries time-outs that the policy excludes. There
 each attempt is an activity of its own.
 """
 

@@ -11,7 +11,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 from google.protobuf.message import DecodeError
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.converter import PayloadConverter, WithSerializationContext, WorkflowSerializationContext
@@ -361,6 +369,13 @@ MessageT = TypeVar("MessageT", bound=Message)
 def cut(summary: str) -> str:
     """Return as much of a summary as the service takes."""
     return summary.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
+
+
+def said_in(error: Exception) -> str:
+    """Return what is wrong with the fields of a message, in a line and without their values."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
 
 
 def encode(message: Message) -> RawValue:

@@ -410,7 +410,11 @@ async def _resolve(
         raise click.UsageError("say either --happened or --did-not-happen")
     if did_not_happen and result_json is not None:
         raise click.UsageError("there is no --result of what did not happen")
-    finding = DidNotHappen() if did_not_happen else Happened(json.loads(result_json or "null"))
+    try:
+        result = json.loads(result_json or "null")
+    except ValueError as error:
+        raise click.BadParameter(f"it is not JSON: {error}", param_hint="--result") from error
+    finding = DidNotHappen() if did_not_happen else Happened(result)
     await keys.keys.resolve(key, finding, force=force, reason=reason, **keys.scope)
     print("resolved", file=sys.stderr)
     return 0

@@ -38,7 +38,7 @@ from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution, St
 from dedupe.model.outcome import Abandoned, Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
 from dedupe.operate.retry import recorded_call, require_failed, start_again
-from dedupe.record.handle import KeyHandle
+from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
 T = TypeVar("T")
@@ -313,9 +313,8 @@ class DedupeKeys:
 
         Raises:
             KeyNotResolvedError: It is not held, or its attempt may still be under way and `force` is not set;
-                or it has ended another way meanwhile.
+                it has ended another way meanwhile, or the service does not take so large a result.
             UnreadableRecordError: As in `get`.
-            OutcomeTooLargeError: The service does not take so large a result.
             RPCError: The service could not be asked.
             Exception: The client's payload converter does not take the result.
         """
@@ -332,14 +331,18 @@ class DedupeKeys:
             raise KeyNotResolvedError(key=scoped.key, reason=reason)
         outcome = decode_outcome(encode_finding(finding, encode=handle.encode_result))
         run_id = record.execution.run_id
-        await handle.record(run_id, outcome, note=Resolution(reason=reason))
+        try:
+            await handle.record(run_id, outcome, note=Resolution(reason=reason))
+        except OutcomeTooLargeError as error:
+            raise KeyNotResolvedError(key=scoped.key, reason=str(error)) from error
         with _readable(handle.key_id):
             run = await handle.run(run_id)
         if run is None or run.end is None or run.end.outcome != outcome:
             raise KeyNotResolvedError(key=scoped.key, reason="it has ended another way meanwhile")
 
     async def retry(self, key: str, *, scope: Scope = Scope.PROJECT, reason: str = "") -> str:
-        """Execute again what failed, or what nobody has finished, with its recorded arguments and options.
+        """Execute again what failed, or what nobody has finished, with the arguments, time-outs and retry
+        policy that it had.
 
         A job of this package makes the call, where the one that failed was made. So there have to be workers
         with the plugin.

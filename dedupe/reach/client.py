@@ -18,7 +18,7 @@ from temporalio.workflow import ActivityHandle
 from dedupe.errors import DedupeError, InvalidCallError
 from dedupe.job import calls
 from dedupe.model.declared import declared_by, declared_key
-from dedupe.model.messages import ORDERED, CallOrder, Plan, pack, pack_with
+from dedupe.model.messages import ORDERED, CallOrder, Plan, pack, pack_with, said_in
 from dedupe.model.outcome import decode_failed_result
 from dedupe.sdk import name_of, result_type_of
 
@@ -135,7 +135,7 @@ class DedupeClient:
                 key = declared_key(declared, arguments)
             order = _order(name, key, options, task_queue=self._task_queue)
         except (ValidationError, ValueError, TypeError) as error:
-            raise InvalidCallError(activity=name, key=key, reason=str(error)) from error
+            raise InvalidCallError(activity=name, key=key, reason=said_in(error)) from error
         payloads = self._client.data_converter.payload_converter.to_payloads(arguments) if arguments else []
         job: WorkflowHandle[Any, RawValue] = await self._client.start_workflow(
             ORDERED,

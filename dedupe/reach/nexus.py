@@ -16,7 +16,7 @@ from temporalio import nexus
 from temporalio.common import RetryPolicy
 
 from dedupe.model.keys import Scope
-from dedupe.model.messages import CallOrder, Plan, pack, pack_with
+from dedupe.model.messages import CallOrder, Plan, pack, pack_with, said_in
 from dedupe.reach.job import OrderedCall
 
 
@@ -71,7 +71,7 @@ class DedupeServiceHandler:
         try:
             order = _order(call)
         except (ValidationError, ValueError) as error:
-            raise nexusrpc.HandlerError(str(error), type=nexusrpc.HandlerErrorType.BAD_REQUEST) from error
+            raise nexusrpc.HandlerError(said_in(error), type=nexusrpc.HandlerErrorType.BAD_REQUEST) from error
         converter = nexus.client().data_converter.payload_converter
         payloads = converter.to_payloads(call.arguments) if call.arguments else []
         handle = await context.start_workflow(

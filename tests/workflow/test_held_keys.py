@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
 from temporalio.exceptions import ApplicationError
 
 from dedupe import (
@@ -200,6 +201,25 @@ async def test_reconcile_has_to_return_a_finding(ground: Ground, provider: Provi
         ended = await ground.call(HELD.model_copy(update={"reconcile": "look"}))
         assert ended.error == "ActivityError"
         assert "Happened(result), DidNotHappen() or StillUnknown()" in (ended.message or "")
+    assert await ground.state() is KeyState.HELD
+
+
+async def test_a_finding_that_does_not_arrive_as_one(
+    ground: Ground, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a worker without the plugin: the error does not say that nothing was executed."""
+
+    def encode(finding: object, *, encode: object) -> Payload:
+        del finding, encode
+        return Payload(data=b"something else")
+
+    monkeypatch.setattr("dedupe.execution.interceptor.encode_finding", encode)
+    ground.effects.close()
+    provider.says(Happened("lost on the way"))
+    async with ground.worker(activities=[provider.look]):
+        ended = await ground.call(HELD.model_copy(update={"reconcile": "look"}))
+    assert ended.error == "ReconcileError"
+    assert "The key is still held" in (ended.message or "")
     assert await ground.state() is KeyState.HELD
 
 
