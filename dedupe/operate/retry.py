@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from dedupe.errors import KeyNotRetriedError
 from dedupe.model.keys import Scope
-from dedupe.model.messages import DELEGATED, ORDERED, CallOrder, Plan, pack, pack_with
+from dedupe.model.messages import DELEGATED, ORDERED, CallOrder, Plan, cut, pack, pack_with
 from dedupe.model.outcome import Abandoned, Failed
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled
 from dedupe.record.history import events_of, is_missing
@@ -116,7 +116,7 @@ async def start_again(
         pack_with(order, pack(recorded.arguments).payload),
         id=f"dedupe-retry-{uuid4()}",
         task_queue=recorded.task_queue,
-        static_summary=f"retry{reason and ': '}{reason}",
+        static_summary=cut(f"retry{reason and ': '}{reason}"),
     )
     return handle.id
 

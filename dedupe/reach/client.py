@@ -18,7 +18,7 @@ from temporalio.workflow import ActivityHandle
 from dedupe.errors import DedupeError, InvalidCallError
 from dedupe.job import calls
 from dedupe.model.declared import declared_by, declared_key
-from dedupe.model.messages import ORDERED, CallOrder, Plan, pack, pack_with, said_in
+from dedupe.model.messages import ORDERED, CallOrder, Plan, cut, pack, pack_with, said_in
 from dedupe.model.outcome import decode_failed_result
 from dedupe.sdk import name_of, result_type_of
 
@@ -143,7 +143,7 @@ class DedupeClient:
             id=f"dedupe-call-{uuid4()}",
             task_queue=self._task_queue,
             result_type=RawValue,
-            static_summary=order.plan.summary,
+            static_summary=None if order.plan.summary is None else cut(order.plan.summary),
         )
         return CallHandle(job, self._client, result_type or result_type_of(activity))
 

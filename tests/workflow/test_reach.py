@@ -163,7 +163,12 @@ async def test_a_handle_from_outside(ground: Ground) -> None:
     gate = ground.effects.close()
     async with ground.worker():
         handle = await from_outside(ground).start_activity(
-            "effect", 7, deduplication_key="key", result_type=int, start_to_close_timeout=SECOND * 60
+            "effect",
+            7,
+            deduplication_key="key",
+            result_type=int,
+            summary="for the web handler, " * 50,
+            start_to_close_timeout=SECOND * 60,
         )
         await ground.effects.seen(1)
         assert (await handle.job.describe()).status is not None

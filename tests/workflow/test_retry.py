@@ -22,7 +22,7 @@ async def test_what_failed_is_executed_with_its_arguments(ground: Ground) -> Non
     async with ground.worker():
         await ground.call(Call(argument={"of": "the first call"}, ttl=timedelta(days=30)))
         assert await ground.state() is KeyState.FAILED
-        job = await ground.keys.retry("key", reason="ticket 7")
+        job = await ground.keys.retry("key", reason="ticket 7, " * 100)
         await ground.server.get_workflow_handle(job).result()
         assert await ground.call(Call(argument="another")) == returned({"of": "the first call"})
     assert ground.effects.arguments == [{"of": "the first call"}] * 2
