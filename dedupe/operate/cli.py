@@ -29,7 +29,7 @@ from dedupe.errors import DedupeError
 from dedupe.model.findings import DidNotHappen, Happened
 from dedupe.model.keys import Scope
 from dedupe.operate.job import calls_of
-from dedupe.operate.keys import DedupeKeys, KeyRecord, KeyState
+from dedupe.operate.keys import DedupeKeys
 from dedupe.operate.output import (
     Format,
     as_json,
@@ -39,6 +39,7 @@ from dedupe.operate.output import (
     print_record,
     print_records,
 )
+from dedupe.operate.view import KeyRecord, KeyState
 from dedupe.process import run
 
 SECRET_VARIABLE = "DEDUPE_KEY_SECRET"  # noqa: S105 - the name of the variable

@@ -4,20 +4,15 @@ All of it is between the caller and the service: no worker has to run.
 """
 
 import asyncio
-import base64
-import json
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Any, ClassVar, TypeVar, assert_never
+from typing import Any, ClassVar, TypeVar
 
-from temporalio.api.common.v1 import Payload
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
-from temporalio.exceptions import FailureError
 from temporalio.service import RPCError
 
 from dedupe.errors import (
@@ -28,16 +23,16 @@ from dedupe.errors import (
     KeyHeldError,
     KeyNotResolvedError,
     KeyNotRetriedError,
-    UnreadableRecordError,
 )
-from dedupe.key.attempts import Attempts, attempts_of
+from dedupe.key.attempts import attempts_of
 from dedupe.key.owner import Alive, Gone, whereabouts
 from dedupe.model.findings import DidNotHappen, Happened, encode_finding
 from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
-from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution, Start
-from dedupe.model.outcome import Abandoned, Failed, Succeeded, decode_outcome
+from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution
+from dedupe.model.outcome import Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
 from dedupe.operate.retry import recorded_call, require_failed, start_again
+from dedupe.operate.view import KeyRecord, KeyState, readable, view
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
@@ -50,53 +45,6 @@ _AT_ONCE = 50
 _PATIENCE = timedelta(seconds=5)
 _ROUNDS = 5
 """How often a key whose runs come and go is read again, until it is forgotten."""
-
-
-class KeyState(StrEnum):
-    """Where a key stands."""
-
-    EXECUTING = "executing"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    HELD = "held"
-    """Nobody knows whether the effect happened, and the call asked to hold it then: all calls wait until
-    somebody says what happened."""
-    ABANDONED = "abandoned"
-    """The call that executed is gone, and nobody knows whether the effect happened. The next call executes,
-    under the same idempotency key."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyRecord:
-    """What is recorded under one key."""
-
-    key: str
-    """The key; its HMAC where the project hides its keys."""
-    workflow_id: str
-    """Id of the key's workflow."""
-    state: KeyState
-    activity: str
-    generation: int
-    """1 for the key's first execution, one more for each that follows a failure."""
-    idempotency_key: str
-    started_at: datetime
-    started_by: str
-    """Workflow id of the job whose call was executed."""
-    settled_at: datetime | None
-    """When its end was recorded; None while it is executing."""
-    expires_at: datetime | None
-    """When the record will be dropped; None: never, or not settled yet."""
-    result_json: str | None
-    """What the activity returned, as JSON; None unless it succeeded."""
-    failure: str | None
-    """Why it failed; None unless it did."""
-    held: str | None = None
-    """Why nobody knows what happened; None unless it is held."""
-    held_since: datetime | None = None
-    resolution: str | None = None
-    """Who said what had happened, and why, where it was held before."""
-    attempts: Attempts | None = None
-    """How it is getting on; None unless it is executing. `list` leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +224,7 @@ class DedupeKeys:
         """Drop what is recorded; only what was listed, where it was. Return whether there was anything."""
         handle = KeyHandle(client=self._client, key_id=key_id)
         for _ in range(_ROUNDS):
-            with _readable(key_id):
+            with readable(key_id):
                 record = await handle.read(now=await self._now())
             if isinstance(record, Absent):
                 return False
@@ -321,7 +269,7 @@ class DedupeKeys:
         scoped = self._keyspace.scoped(key, scope=scope, job=job)
         handle = KeyHandle(client=self._client, key_id=scoped.format())
         now = await self._now()
-        with _readable(handle.key_id):
+        with readable(handle.key_id):
             record = await handle.read(now=now)
         if not isinstance(record, Held):
             raise KeyNotResolvedError(key=scoped.key, reason=_why_not(record))
@@ -335,7 +283,7 @@ class DedupeKeys:
             await handle.record(run_id, outcome, note=Resolution(reason=reason))
         except OutcomeTooLargeError as error:
             raise KeyNotResolvedError(key=scoped.key, reason=str(error)) from error
-        with _readable(handle.key_id):
+        with readable(handle.key_id):
             run = await handle.run(run_id)
         if run is None or run.end is None or run.end.outcome != outcome:
             raise KeyNotResolvedError(key=scoped.key, reason="it has ended another way meanwhile")
@@ -364,7 +312,7 @@ class DedupeKeys:
             raise KeyNotRetriedError(key=key, reason="it belongs to jobs of one type: start one of them")
         scoped = self._keyspace.scoped(key, scope=scope)
         handle = KeyHandle(client=self._client, key_id=scoped.format())
-        with _readable(handle.key_id):
+        with readable(handle.key_id):
             record = await handle.read(now=await self._now())
             execution = require_failed(record, key=scoped.key)
             recorded = await recorded_call(self._client, execution, key_id=handle.key_id, key=scoped.key)
@@ -429,57 +377,17 @@ class DedupeKeys:
 
     async def _get(self, key_id: str, *, attempts: bool = False) -> KeyRecord | None:
         handle = KeyHandle(client=self._client, key_id=key_id)
-        with _readable(key_id):
-            match await handle.read(now=await self._now()):
-                case Absent():
-                    return None
-                case Executing(execution=execution) as executing:
-                    is_executing = await self._is_executing(executing)
-                    record = _record(
-                        key_id,
-                        execution.start,
-                        KeyState.EXECUTING if is_executing else KeyState.ABANDONED,
-                        started_at=execution.started_at,
-                    )
-                    if not (is_executing and attempts):
-                        return record
-                    found = await attempts_of(self._client, execution, key_id=key_id)
-                    return replace(record, attempts=found)
-                case Held(execution=execution, unknown=unknown):
-                    record = _record(key_id, execution.start, KeyState.HELD, started_at=execution.started_at)
-                    return replace(record, held=unknown.why, held_since=unknown.since)
-                case Settled() as settled:
-                    return self._settled(key_id, settled)
-
-    def _settled(self, key_id: str, settled: Settled) -> KeyRecord:
-        execution = settled.execution
-        state, result, failure = KeyState.FAILED, None, None
-        match settled.outcome:
-            case Succeeded(payload):
-                state, result = KeyState.SUCCEEDED, _json(payload)
-            case Failed() as failed:
-                failure = self._reason(failed)
-            case Abandoned():
-                state = KeyState.ABANDONED
-            case _ as never:
-                assert_never(never)
-        record = _record(
-            key_id,
-            execution.start,
-            state,
-            started_at=execution.started_at,
-            settled_at=settled.settled_at,
-            expires_at=settled.expires_at,
-            result_json=result,
-            failure=failure,
-        )
-        return replace(record, resolution=settled.resolution)
-
-    def _reason(self, failed: Failed) -> str:
-        converter = self._client.data_converter
-        error = converter.failure_converter.from_failure(failed.failure, converter.payload_converter)
-        cause = error.cause if isinstance(error, FailureError) else None
-        return f"{type(error).__name__}: {error}" if cause is None else str(cause)
+        with readable(key_id):
+            record = await handle.read(now=await self._now())
+            if isinstance(record, Absent):
+                return None
+            is_executing = isinstance(record, Executing) and await self._is_executing(record)
+            converter = self._client.data_converter
+            seen = view(key_id, record, is_executing=is_executing, converter=converter)
+            if not (is_executing and attempts):
+                return seen
+            found = await attempts_of(self._client, record.execution, key_id=key_id)
+            return replace(seen, attempts=found)
 
     async def _now(self) -> datetime:
         return await server_time(self._client) if await self._is_time_skipping() else datetime.now(UTC)
@@ -526,54 +434,3 @@ async def _in_order(
         for future in under_way:
             future.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
-
-
-@contextmanager
-def _readable(key_id: str) -> Generator[None]:
-    """Say of which key it is that the client's data converter cannot read the record.
-
-    Raises:
-        UnreadableRecordError: It cannot. What a payload codec or a model raises may hold parts of the record.
-    """
-    try:
-        yield
-    except (RPCError, DedupeError):
-        raise
-    except Exception as error:  # noqa: BLE001 - a payload codec may raise anything
-        raise UnreadableRecordError(key=key_id, reason=type(error).__name__) from None
-
-
-def _record(
-    key_id: str,
-    start: Start,
-    state: KeyState,
-    *,
-    started_at: datetime,
-    settled_at: datetime | None = None,
-    expires_at: datetime | None = None,
-    result_json: str | None = None,
-    failure: str | None = None,
-) -> KeyRecord:
-    return KeyRecord(
-        key=start.key,
-        workflow_id=key_id,
-        state=state,
-        activity=start.activity,
-        generation=start.generation,
-        idempotency_key=start.idempotency_key,
-        started_at=started_at,
-        started_by=start.caller,
-        settled_at=settled_at,
-        expires_at=expires_at,
-        result_json=result_json,
-        failure=failure,
-    )
-
-
-def _json(payload: Payload) -> str:
-    encoding = payload.metadata.get("encoding", b"").decode()
-    if encoding.startswith("json/"):
-        return payload.data.decode()
-    if encoding == "binary/null":
-        return "null"
-    return json.dumps({"encoding": encoding, "data": base64.b64encode(payload.data).decode()})

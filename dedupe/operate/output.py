@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dedupe.operate.job import JobCall
-from dedupe.operate.keys import KeyRecord, KeyState
+from dedupe.operate.view import KeyRecord, KeyState
 
 _COLORS = {
     KeyState.EXECUTING: "cyan",

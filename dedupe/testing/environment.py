@@ -17,7 +17,8 @@ from temporalio.worker import Worker
 from dedupe.key.unknown import interrupted
 from dedupe.model.findings import DidNotHappen, Happened
 from dedupe.model.keys import Scope
-from dedupe.operate.keys import DedupeKeys, KeyRecord
+from dedupe.operate.keys import DedupeKeys
+from dedupe.operate.view import KeyRecord
 from dedupe.plugin import DedupePlugin
 from dedupe.sdk import name_of
 from dedupe.telemetry.answers import AnsweredCall, CallAnswer

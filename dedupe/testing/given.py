@@ -16,7 +16,8 @@ from temporalio.worker import Worker
 
 from dedupe.job.calls import execute_activity
 from dedupe.model.keys import Scope
-from dedupe.operate.keys import DedupeKeys, KeyState
+from dedupe.operate.keys import DedupeKeys
+from dedupe.operate.view import KeyState
 
 _JOB = "dedupe.testing.given"
 _TASK_QUEUE = "dedupe-testing-given"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dedupe.operate.keys import KeyState
+from dedupe.operate.view import KeyState
 from tests.integration.effect_file import Moment
 from tests.integration.fleet import Fleet
 

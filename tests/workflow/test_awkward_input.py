@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from dedupe.operate.keys import KeyState
+from dedupe.operate.view import KeyState
 from tests.support.ends import end_of, is_open, stuck
 from tests.support.ground import Ground, Grounds
 from tests.support.waiting import until

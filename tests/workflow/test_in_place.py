@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 
 import dedupe
 from dedupe.model.messages import CLAIM, PEEK, TWIN
-from dedupe.operate.keys import KeyState
+from dedupe.operate.view import KeyState
 from dedupe.plugin import DedupePlugin
 from tests.support.ground import Ground
 from tests.support.histories import markers, scheduled, types

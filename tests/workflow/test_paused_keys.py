@@ -8,7 +8,7 @@ from temporalio.api.workflowservice.v1 import PauseWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from dedupe.operate.keys import KeyState
+from dedupe.operate.view import KeyState
 from tests.support.ground import Ground
 from tests.support.scripts import Call, returned
 from tests.support.servers import dev_server
