@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from temporalio.exceptions import ApplicationError
 
+CANNOT_TELL = "UnknownOutcome"
+"""Type of the error with which an activity says that it cannot tell whether its effect happened."""
+
 
 class DedupeError(ApplicationError):
     """A deduplicated call cannot be carried out. The key, if it has a record, keeps it."""
@@ -128,6 +131,20 @@ class UnreadableRecordError(DedupeError):
         "the record of deduplication key {key!r} cannot be read: {reason}. The record is kept. Use the data "
         "converter and the activity's return type that it was written with."
     )
+
+
+class UnknownOutcomeError(ApplicationError):
+    """Raised by an activity that cannot tell whether its effect happened, such as when the connection breaks
+    before the provider has answered.
+
+    Where the call has `on_unknown="hold"`, or `reconcile`, the key is held, as after any attempt that ended
+    without an answer. Otherwise it is attempted again by the call's retry policy, as after any error. An
+    activity in another language raises an application failure of the type `UnknownOutcome`.
+    """
+
+    def __init__(self, message: str, *details: object) -> None:
+        """Say what happened, such as "the provider did not answer"."""
+        super().__init__(message, *details, type=CANNOT_TELL)
 
 
 def _kinds(root: type[DedupeError]) -> list[type[DedupeError]]:

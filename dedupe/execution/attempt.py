@@ -15,10 +15,10 @@ from typing import Any, TypeVar, assert_never
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
 from temporalio.service import RPCError
 
-from dedupe.errors import DedupeError
+from dedupe.errors import CANNOT_TELL, DedupeError
 from dedupe.key.begin import Beginning, Begun, UnderWay, begin
 from dedupe.key.owner import is_last_attempt
 from dedupe.key.unknown import interrupted
@@ -35,8 +35,9 @@ from dedupe.model.messages import (
     encode_referral,
 )
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, unrecorded
-from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, over_at
+from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, over_at, settled_by
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
+from dedupe.telemetry.holds import count_hold
 
 _ROUNDS = 10
 """How often an attempt reads a key whose runs come and go, before it leaves the key to a claim."""
@@ -164,6 +165,14 @@ class Attempt:
         try:
             result = await effect(acquired.begun.start)
         except BaseException as error:
+            if (
+                acquired.begun.start.hold
+                and isinstance(error, ApplicationError)
+                and error.type == CANNOT_TELL
+            ):
+                why = f"its activity cannot tell: {error.message}"
+                held = self._hold(acquired.begun.run_id, why, over_at=settled_by(self._now))
+                return encode_referral(await _to_its_end(held))
             await _to_its_end(self._leave(acquired, error))
             if acquired.begun.start.hold and is_cancelled_exception(error):
                 raise interrupted() from error
@@ -203,6 +212,7 @@ class Attempt:
             RPCError: The service did not take the request.
         """
         await self.key.hold(run_id, UnknownOutcome(why=why, over_at=over_at or self.now))
+        count_hold()
         activity.logger.warning("deduplication key %r is held: %s", self._key, why)
         return Wait(asked_at=self.asked_at, run_id=run_id, held=why)
 
@@ -266,8 +276,10 @@ class Attempt:
     @property
     def _ended_at(self) -> datetime | None:
         """Now, by the job's clock, where it matters."""
-        if self.ttl is None:
-            return None
+        return None if self.ttl is None else self._now
+
+    @property
+    def _now(self) -> datetime:
         return self.started_at + timedelta(seconds=time.monotonic() - self.began)
 
     @property

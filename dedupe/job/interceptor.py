@@ -48,8 +48,8 @@ from dedupe.model.keys import Keyspace
 from dedupe.model.messages import (
     CLAIM,
     MARK,
+    NO_ANSWERS,
     RECORD,
-    TIME_OUTS,
     TOO_LARGE,
     TWIN,
     WITHIN,
@@ -241,7 +241,7 @@ class _Outbound(WorkflowOutboundInterceptor):
                 # The key is not this call's alone: what executes runs on, and is recorded.
                 cancellation_type=workflow.ActivityCancellationType.ABANDON,
                 summary=call.summary,
-                retry_policy=_without_time_outs(call),
+                retry_policy=_retry_policy(call),
                 ret_type=RawValue,
             )
         )
@@ -413,16 +413,16 @@ class _Outbound(WorkflowOutboundInterceptor):
         return max(whole - (workflow.now() - call.question.called_at), _OVER)
 
 
-def _without_time_outs(call: Call) -> RetryPolicy | None:
-    """Return the call's retry policy; where unknown outcomes are held, without retries of attempts that timed
-    out: the attempt that follows one would find the same, later.
+def _retry_policy(call: Call) -> RetryPolicy | None:
+    """Return the call's retry policy; where unknown outcomes are held, without retries of attempts that ended
+    without an answer: the attempt that follows one would find the same, later.
     """
     policy = call.input.retry_policy
     if not call.question.hold:
         return policy
     policy = policy or RetryPolicy()
     return dataclasses.replace(
-        policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), *TIME_OUTS]
+        policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), *NO_ANSWERS]
     )
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from dedupe.model.messages import TIME_OUTS, TOO_LARGE, Plan, Start
+from dedupe.model.messages import NO_ANSWERS, TOO_LARGE, Plan, Start
 from dedupe.model.outcome import Failed
 
 _FIRST_INTERVAL = timedelta(seconds=1)
@@ -22,11 +22,11 @@ _INTERVALS_AT_MOST = 100
 def policy_of(start: Start, plan: Plan) -> RetryPolicy:
     """Return the caller's policy, for which a result that is too large is an end.
 
-    Another attempt would have the effect again, and the same result. Where an unknown outcome is held, a
-    time-out is an end as well.
+    Another attempt would have the effect again, and the same result. Where an unknown outcome is held, so is
+    an attempt without an answer.
     """
     policy = plan.retry_policy or RetryPolicy()
-    types = [*(policy.non_retryable_error_types or ()), TOO_LARGE, *(TIME_OUTS if start.hold else ())]
+    types = [*(policy.non_retryable_error_types or ()), TOO_LARGE, *(NO_ANSWERS if start.hold else ())]
     policy = replace(policy, non_retryable_error_types=types)
     return replace(policy, maximum_attempts=1) if retries_itself(start) else policy
 

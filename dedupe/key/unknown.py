@@ -8,6 +8,7 @@ from dedupe.model.messages import INTERRUPTED, UnknownOutcome
 from dedupe.model.outcome import Outcome
 from dedupe.model.record import Execution, unknown_after
 from dedupe.record.handle import KeyHandle
+from dedupe.telemetry.holds import count_hold
 
 
 async def record_or_hold(
@@ -22,7 +23,9 @@ async def record_or_hold(
     unknown = unknown_after(execution, outcome, at=now)
     if unknown is None:
         return await key.record(execution.run_id, outcome, at=at)
-    return await key.hold(execution.run_id, UnknownOutcome(why=unknown.why, over_at=unknown.over_at))
+    is_open = await key.hold(execution.run_id, UnknownOutcome(why=unknown.why, over_at=unknown.over_at))
+    count_hold()
+    return is_open
 
 
 def interrupted() -> ApplicationError:

@@ -24,6 +24,7 @@ from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.converter import PayloadConverter, WithSerializationContext, WorkflowSerializationContext
 
+from dedupe.errors import CANNOT_TELL
 from dedupe.model.keys import Scope, ScopedKey
 
 IN_PLACE = "dedupe.in-place"
@@ -58,8 +59,8 @@ WAITING = "dedupe.waiting"
 
 INTERRUPTED = "dedupe.interrupted"
 """Type of the error with which an attempt ends that was interrupted, where an unknown outcome is held."""
-TIME_OUTS = ("TemporalTimeout:StartToClose", "TemporalTimeout:Heartbeat")
-"""Error types by which the service knows the time-outs of an attempt, in what a policy does not retry."""
+NO_ANSWERS = ("TemporalTimeout:StartToClose", "TemporalTimeout:Heartbeat", CANNOT_TELL)
+"""Error types by which the service knows attempts without an answer, in what a policy does not retry."""
 
 TOO_LARGE = "PayloadsTooLarge"
 """Type of the error with which workers of the SDK report a result that the service would not take.

@@ -18,6 +18,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
+from dedupe.errors import CANNOT_TELL
 from dedupe.model.messages import INTERRUPTED, MARK, TOO_LARGE, FailureMessage, decode, encode
 
 NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
@@ -67,13 +68,14 @@ class Failed:
     def is_answer(self) -> bool:
         """Whether the activity itself has failed, and said so, whatever became of its effect.
 
-        A time-out says nothing, and neither does an attempt that was interrupted; one whose result was too
-        large has had its effect.
+        A time-out says nothing, and neither does an attempt that was interrupted, or that cannot tell; one
+        whose result was too large has had its effect.
         """
         cause = self.failure.cause
         return cause.HasField("application_failure_info") and cause.application_failure_info.type not in {
             INTERRUPTED,
             TOO_LARGE,
+            CANNOT_TELL,
         }
 
     @property

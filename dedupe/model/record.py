@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from dedupe.errors import CANNOT_TELL
 from dedupe.model.messages import INTERRUPTED, Owner, Start
 from dedupe.model.outcome import Abandoned, Failed, Outcome
 
@@ -178,16 +179,23 @@ def unknown_after(execution: Execution, outcome: Outcome, *, at: datetime) -> Un
     match outcome:
         case Failed() as failed if not failed.is_answer:
             cause = failed.failure.cause
-            is_over = cause.application_failure_info.type == INTERRUPTED
+            ends = {
+                INTERRUPTED: at,
+                CANNOT_TELL: settled_by(at),
+            }
+            over = ends.get(cause.application_failure_info.type) or over_at(execution, now=at)
             return Unknown(
-                why=f"its attempt ended without an answer: {cause.message}",
-                since=at,
-                over_at=at if is_over else over_at(execution, now=at),
+                why=f"its attempt ended without an answer: {cause.message}", since=at, over_at=over
             )
         case Abandoned():
             return Unknown(why="the call that executed it is gone, without an answer", since=at, over_at=at)
         case _:
             return None
+
+
+def settled_by(at: datetime) -> datetime:
+    """Return when that must be over which an attempt had asked for that cannot tell what became of it."""
+    return at + MARGIN
 
 
 def over_at(execution: Execution, *, now: datetime) -> datetime:

@@ -17,6 +17,7 @@ from dedupe import (
     KeyNotResolvedError,
     KeyState,
     StillUnknown,
+    UnknownOutcomeError,
     current_execution,
 )
 from dedupe.model.messages import CLAIM, TWIN
@@ -116,6 +117,38 @@ async def test_an_error_is_an_answer(ground: Ground) -> None:
         assert await ground.state("other key") is KeyState.FAILED
         assert await ground.call(HELD.model_copy(update={"key": "other key"})) == returned("owner")
     assert len(ground.effects.attempts) == 3 + 5 + 1
+
+
+async def test_an_activity_that_cannot_tell_is_held(ground: Ground, provider: Provider) -> None:
+    """What it raises then is no answer; where nobody asked to hold, it is an error like others."""
+    ground.effects.then(UnknownOutcomeError("no answer from the provider"))
+    provider.says(Happened("found"))
+    call = HELD.model_copy(update={"reconcile": "look"})
+    async with ground.worker(activities=[provider.look]):
+        assert await ground.call(call) == returned("found")
+        assert len(ground.effects.attempts) == 1
+        ground.effects.then(UnknownOutcomeError("no answer from the provider"), "second time")
+        repeated = HELD.model_copy(update={"key": "other key", "on_unknown": None})
+        assert await ground.call(repeated) == returned("second time")
+    assert len(ground.effects.attempts) == 3
+    record = await ground.keys.get("key")
+    assert record is not None
+    assert record.state is KeyState.SUCCEEDED
+
+
+async def test_what_cannot_tell_elsewhere_is_held(real_grounds: Grounds) -> None:
+    """An activity that the key's workflow schedules says so by the error's type, in any language."""
+    ground = real_grounds(in_place=False)
+    ground.effects.then(ApplicationError("no answer from the provider", type="UnknownOutcome"))
+    async with ground.worker():
+        job = await ground.start_script(HELD)
+        await ground.reached(KeyState.HELD)
+        record = await ground.keys.get("key")
+        assert record is not None
+        assert "no answer from the provider" in str(record.held)
+        await ground.keys.resolve("key", Happened("by hand"))
+        assert await job.result() == [[returned("by hand")]]
+    assert len(ground.effects.attempts) == 1
 
 
 async def test_a_time_out_after_errors_is_held_as_well(ground: Ground, provider: Provider) -> None:

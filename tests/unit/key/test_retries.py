@@ -10,7 +10,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ActivityError
 
 from dedupe.key.retries import next_delay, policy_of
-from dedupe.model.messages import TIME_OUTS, TOO_LARGE, Plan, Start
+from dedupe.model.messages import NO_ANSWERS, TOO_LARGE, Plan, Start
 
 SECOND = timedelta(seconds=1)
 
@@ -69,7 +69,7 @@ def test_the_policy_that_the_service_gets() -> None:
     start = Start(key="k", activity="effect", idempotency_key="i")
     assert policy_of(start, plan).non_retryable_error_types == ["A", TOO_LARGE]
     held = policy_of(start.model_copy(update={"hold": True}), plan)
-    assert held.non_retryable_error_types == ["A", TOO_LARGE, *TIME_OUTS]
+    assert held.non_retryable_error_types == ["A", TOO_LARGE, *NO_ANSWERS]
     assert held.maximum_attempts == 5
     alone = policy_of(start.model_copy(update={"hold": True, "closes_when_settled": True}), plan)
     assert alone.maximum_attempts == 1
