@@ -1,8 +1,13 @@
-"""`send_email`: a message into an outbox on disk, or through Resend.
+"""`send_email`: a message into an outbox on disk, through Resend, or through a mail server.
 
-Both transports are idempotent: a key that is sent again sends nothing and gets the first receipt, and with
-another message it is an error. The outbox knows a key for as long as its message is there; Resend for 24
+The outbox and Resend are idempotent: a key that is sent again sends nothing and gets the first receipt, and
+with another message it is an error. The outbox knows a key for as long as its message is there; Resend for 24
 hours, so retry for less than that: give the call a schedule-to-close timeout.
+
+A mail server (SMTP) takes what it gets. All attempts send one Message-ID, by which many mailboxes show a
+message once, and none promises to. So what cannot be sent twice holds what nobody knows, and a person looks:
+
+    on_unknown="hold"
 """
 
 import asyncio
@@ -18,13 +23,14 @@ from typing import Annotated, Literal, Protocol, assert_never
 from uuid import uuid4
 
 import resend
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, StringConstraints
 from resend.exceptions import NoContentError, ResendError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.attempt import header_value, heartbeating, idempotency_key
 from activities.errors import ErrorKind, provider_error
+from activities.mail_server import MailServer
 from activities.maildir import Maildir
 from activities.resend_account import Account
 from activities.settings import ApiKey, RequestTimeout, Section
@@ -68,8 +74,8 @@ class EmailReceipt(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     message_id: str
-    """Outbox: the message's Message-ID. Resend: its id of the e-mail."""
-    transport: Literal["outbox", "resend"]
+    """Outbox and mail server: the message's Message-ID. Resend: its id of the e-mail."""
+    transport: Literal["outbox", "resend", "smtp"]
 
 
 class EmailTransport(Protocol):
@@ -206,6 +212,25 @@ class ResendTransport:
         )
 
 
+class SmtpTransport:
+    """Sends messages through a mail server."""
+
+    def __init__(self, server: MailServer, *, sender: Sender) -> None:
+        self._server = server
+        self._sender = sender
+
+    async def send(self, email: Email, idempotency_key: str | None) -> EmailReceipt:
+        """See `EmailTransport`."""
+        name = (
+            uuid4().hex if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
+        )
+        sender = _sender(email, self._sender)
+        message = _compose(email, sender=sender, name=name)
+        del message[_FINGERPRINT]
+        await self._server.send(message, sender=sender.addr_spec, recipient=email.to)
+        return EmailReceipt(message_id=str(message["Message-ID"]), transport="smtp")
+
+
 class OutboxSettings(Section):
     """Messages stay on this machine."""
 
@@ -230,10 +255,30 @@ class ResendSettings(Section):
     """How long Resend may stay silent: 1 second to 5 minutes."""
 
 
-EmailSettings = Annotated[OutboxSettings | ResendSettings, Field(discriminator="transport")]
+class SmtpSettings(Section):
+    """Messages go out through a mail server."""
+
+    transport: Literal["smtp"] = "smtp"
+    host: Annotated[str, StringConstraints(min_length=1)]
+    """Its name."""
+    port: Annotated[int, Field(gt=0, lt=65_536)] = 587
+    """Where it takes messages of its users."""
+    encryption: Literal["tls", "starttls", "none"] = "starttls"
+    """None is for a server on the same machine."""
+    username: str | None = None
+    """None: it asks for none."""
+    password: SecretStr | None = None
+    """Of the user."""
+    sender: Sender
+    """Of messages that name none: an address that the server lets this user send from."""
+    timeout: RequestTimeout = timedelta(seconds=20)
+    """How long the server may stay silent: 1 second to 5 minutes."""
 
 
-def email_transport(settings: OutboxSettings | ResendSettings) -> EmailTransport:
+EmailSettings = Annotated[OutboxSettings | ResendSettings | SmtpSettings, Field(discriminator="transport")]
+
+
+def email_transport(settings: OutboxSettings | ResendSettings | SmtpSettings) -> EmailTransport:
     """Return the transport that the settings choose.
 
     Raises:
@@ -249,5 +294,15 @@ def email_transport(settings: OutboxSettings | ResendSettings) -> EmailTransport
                 base_url=str(settings.base_url),
                 timeout=settings.timeout,
             )
+        case SmtpSettings():
+            server = MailServer(
+                host=settings.host,
+                port=settings.port,
+                encryption=settings.encryption,
+                username=settings.username,
+                password=settings.password,
+                timeout=settings.timeout,
+            )
+            return SmtpTransport(server, sender=settings.sender)
         case _ as never:
             assert_never(never)

@@ -40,6 +40,9 @@ class ErrorKind(StrEnum):
     """An earlier request with this idempotency key is not answered yet."""
     UNAVAILABLE = "ProviderUnavailable"
     """No answer, or a fault of the provider: the effect may have happened."""
+    UNKNOWN = "UnknownOutcome"
+    """The same, of a provider that takes no idempotency key: another attempt may have the effect again. It is
+    the type of `dedupe.UnknownOutcomeError`: a call with `on_unknown="hold"` holds the key."""
 
     @property
     def advice(self) -> str:
@@ -83,6 +86,7 @@ _ADVICE = {
     ErrorKind.RATE_LIMITED: "Send less at once, or have the limit raised.",
     ErrorKind.IN_PROGRESS: "Ask again later, with the same idempotency key.",
     ErrorKind.UNAVAILABLE: "The effect may have happened: ask again only with the same idempotency key.",
+    ErrorKind.UNKNOWN: "The effect may have happened: find out before it is asked for again.",
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Protocol, assert_never
 
 import stripe
+from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 from stripe.params import PaymentIntentCreateParams, RefundCreateParams
 from temporalio import activity
@@ -147,14 +148,19 @@ class PaymentActivities:
 class LedgerTransport:
     """Writes charges into a SQLite file, and takes money from nobody."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, answers_after: timedelta = timedelta(0)) -> None:
         """Make the file, if it is not there yet.
+
+        Args:
+            path: Where it is.
+            answers_after: How long a charge that is written goes unanswered, as with a slow bank.
 
         Raises:
             OSError: Its folder cannot be made.
             sqlite3.Error: The file cannot be made, or is no ledger.
         """
         self._ledger = Ledger(path)
+        self._answers_after = answers_after
 
     async def charge(self, charge: Charge, idempotency_key: str | None) -> ChargeReceipt:
         """See `PaymentTransport`. sqlite3.Error, which Temporal retries: the disk would not take it."""
@@ -164,6 +170,7 @@ class LedgerTransport:
             order_id=charge.order_id,
             payment=charge.model_dump_json(),
         )
+        await asyncio.sleep(self._answers_after.total_seconds())
         if Charge.model_validate_json(entry.payment) != charge:
             raise provider_error(
                 ErrorKind.IDEMPOTENCY_KEY_REUSED,
@@ -333,6 +340,8 @@ class LedgerSettings(Section):
     transport: Literal["ledger"] = "ledger"
     path: Path = Path("var/ledger.sqlite3")
     """SQLite file that holds them; made where it is not there yet."""
+    answers_after: Annotated[timedelta, Ge(timedelta(0))] = timedelta(0)
+    """How long a charge that is written goes unanswered, as with a slow bank."""
 
 
 class StripeSettings(Section):
@@ -359,7 +368,7 @@ def payment_transport(settings: LedgerSettings | StripeSettings) -> PaymentTrans
     """
     match settings:
         case LedgerSettings():
-            return LedgerTransport(settings.path)
+            return LedgerTransport(settings.path, answers_after=settings.answers_after)
         case StripeSettings():
             return StripeTransport(
                 api_key=settings.api_key, base_url=str(settings.base_url), timeout=settings.timeout

@@ -6,7 +6,6 @@ receiver remembers is its own affair: the guarantee is as good as that. `webhook
 and receivers refuse what is older than a few minutes.
 """
 
-import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -31,6 +30,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.attempt import header_value, heartbeating, idempotency_key
 from activities.errors import ErrorKind, provider_error
+from activities.folder import Folder
 from activities.settings import RequestTimeout, Section
 
 _ID_LIMIT = 255
@@ -96,24 +96,14 @@ class FolderTransport:
     """Writes events into a folder, one file for each id, and sends them to nobody."""
 
     def __init__(self, directory: Path) -> None:
-        """Make the folder, if it is not there yet.
-
-        Raises:
-            OSError: It cannot be made.
-        """
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
+        """OSError: the folder cannot be made."""
+        self._folder = Folder(directory)
 
     async def send(self, event: Event, idempotency_key: str) -> WebhookReceipt:
-        """See `WebhookTransport`. OSError, which Temporal retries: the disk would not take it."""
+        """See `WebhookTransport`."""
         webhook_id = _id(idempotency_key)
-        await asyncio.to_thread(self._write, self._directory / f"{webhook_id}.json", event.body)
+        await self._folder.put(webhook_id, event.body)
         return WebhookReceipt(webhook_id=webhook_id, status=HTTPStatus.OK)
-
-    def _write(self, file: Path, body: str) -> None:
-        draft = file.with_suffix(".draft")
-        draft.write_text(body)
-        draft.replace(file)
 
 
 class HttpTransport:

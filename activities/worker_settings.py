@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated, Literal, cast, get_args, get_origin
 
 from annotated_types import Ge, MinLen
-from pydantic import SecretStr, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -27,7 +35,13 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from typing_extensions import override
 
 from activities.email import EmailSettings, OutboxSettings
+from activities.github import FolderSettings as GitHubFolderSettings
+from activities.github import GitHubSettings
+from activities.objects import FolderSettings as ObjectFolderSettings
+from activities.objects import ObjectSettings
 from activities.payments import LedgerSettings, PaymentSettings
+from activities.slack import FolderSettings as SlackFolderSettings
+from activities.slack import SlackSettings
 from activities.webhook import FolderSettings, WebhookSettings
 
 PREFIX = "WORKER_"
@@ -53,6 +67,7 @@ TEMPORAL_VARIABLES = """\
 
 
 Name = Annotated[str, MinLen(1)]
+Address = Annotated[str, StringConstraints(pattern=r"^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")]
 
 
 class StartupError(Exception):
@@ -87,6 +102,12 @@ class Settings(BaseSettings):
     """Where charges go."""
     webhooks: WebhookSettings = FolderSettings()
     """Where webhooks go."""
+    slack: SlackSettings = SlackFolderSettings()
+    """Where Slack messages go."""
+    github: GitHubSettings = GitHubFolderSettings()
+    """Where issues and comments go."""
+    objects: ObjectSettings = ObjectFolderSettings()
+    """Where objects go."""
     database_url: SecretStr = SecretStr("sqlite:///var/database.sqlite3")
     """Where statements are executed: sqlite:///file, or postgresql+psycopg://user:password@host/database."""
     concurrent_activities: Annotated[int, Ge(1)] = 100
@@ -99,16 +120,34 @@ class Settings(BaseSettings):
     """How long after that the process may take to end; then it leaves what does not let go."""
     connect_timeout: Annotated[timedelta, Ge(timedelta(seconds=1))] = timedelta(seconds=10)
     """How long the service gets to answer at the start."""
+    role: Literal["all", "jobs", "keys"] = "all"
+    """Jobs: without serving the keys' task queue, which another process does as keys. All: both."""
+    deployment_name: Name | None = None
+    """Worker deployment that this worker belongs to; jobs then stay on the build they began on."""
+    build_id: Name | None = None
+    """Which build of the deployment this is."""
+    metrics_address: Address | None = None
+    """Where Prometheus finds metrics, such as 0.0.0.0:9464."""
+    health_address: Address | None = None
+    """Where /livez and /readyz are answered, such as 0.0.0.0:8080."""
+    log_format: Literal["text", "json"] = "text"
+    """One line each, for people or for machines."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged, to stderr."""
 
-    @field_validator("email", "payments", "webhooks", mode="before")
+    @field_validator("email", "payments", "webhooks", "slack", "github", "objects", mode="before")
     @classmethod
     def _default_transport(cls, section: object, info: ValidationInfo) -> object:
         if not isinstance(section, dict):
             return section
         default = cls.model_fields[str(info.field_name)].default
         return {_TRANSPORT: default.transport, **cast("dict[str, object]", section)}
+
+    @model_validator(mode="after")
+    def _whole_deployment(self) -> "Settings":
+        if (self.deployment_name is None) != (self.build_id is None):
+            raise ValueError("give both of deployment_name and build_id, or none")
+        return self
 
     @classmethod
     @override
@@ -133,8 +172,10 @@ def load_settings() -> Settings:
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper().split(_NESTED)[0] not in known:
-            close = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "unset it."
+            close = difflib.get_close_matches(
+                name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1
+            )
+            hint = f"did you mean {PREFIX}{close[0]}?" if close else "unset it."
             raise StartupError(f"{name} is no setting: {hint} See python worker.py --help")
     try:
         return Settings.model_validate({})

@@ -6,7 +6,8 @@
 - The booking is a row in a database, in one transaction with the record that it was made. If the database
   refuses it for good, the money goes back, once, and the job fails, as do later jobs of the order: a charge
   that was given back pays for nothing. If it could not be reached, the job fails too, and the next goes on.
-- The receipt and the webhook are courtesies: the order stands without them, and the result says so.
+- The receipt, the note in Slack and the webhook are courtesies: the order stands without them, and the
+  result says so.
 """
 
 from datetime import timedelta
@@ -21,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.email import Email, EmailActivities, Recipient
     from activities.errors import RETRY_POLICY, ErrorKind
     from activities.payments import Charge, ChargeReceipt, PaymentActivities, Refund
+    from activities.slack import SlackActivities, SlackChannel, SlackMessage
     from activities.webhook import Event, WebhookActivities
 
 BOOK = """
@@ -41,6 +43,7 @@ class Order(BaseModel):
 
     charge: Charge
     receipt_to: Recipient | None = None
+    note_to: SlackChannel | None = None
     announce_to: HttpUrl | None = None
 
 
@@ -53,6 +56,8 @@ class Ordered(BaseModel):
     charge_id: str
     receipt: str | None
     """Id of the message; None: none was asked for, or it could not be sent."""
+    note: str | None
+    """Id of the message in Slack; None: as above."""
     announcement: str | None
     """Id of the webhook; None: as above."""
 
@@ -72,9 +77,10 @@ class OrderJob:
             deduplication_key=f"charge-order-{charge.order_id}",
             deduplication_scope=Scope.ORGANIZATION,
             reconcile=PaymentActivities.find_charge,
-            start_to_close_timeout=timedelta(minutes=1),
+            # A lost attempt has to be over, by this, before the provider is asked about it.
+            start_to_close_timeout=timedelta(seconds=25),
             schedule_to_close_timeout=timedelta(hours=12),
-            heartbeat_timeout=timedelta(seconds=15),
+            heartbeat_timeout=timedelta(seconds=10),
             retry_policy=RETRY_POLICY,
         )
         await self._book_or_give_back(charge, paid)
@@ -82,6 +88,7 @@ class OrderJob:
             order_id=charge.order_id,
             charge_id=paid.charge_id,
             receipt=await self._send_receipt(order, paid),
+            note=await self._note(order),
             announcement=await self._announce(order, paid),
         )
 
@@ -154,6 +161,24 @@ class OrderJob:
             retry_policy=RETRY_POLICY,
         )
         return None if isinstance(sent, FailedResult) else sent.message_id
+
+    async def _note(self, order: Order) -> str | None:
+        if order.note_to is None:
+            return None
+        order_id = order.charge.order_id
+        posted = await execute_activity(
+            SlackActivities.post_message,
+            SlackMessage(channel=order.note_to, text=f"Order {order_id} is paid."),
+            deduplication_key=f"note-order-{order_id}",
+            deduplication_scope=Scope.ORGANIZATION,
+            reconcile=SlackActivities.find_message,  # Slack takes no idempotency key
+            skip_failure=True,
+            start_to_close_timeout=timedelta(seconds=30),
+            schedule_to_close_timeout=_COURTESY,
+            heartbeat_timeout=timedelta(seconds=10),
+            retry_policy=RETRY_POLICY,
+        )
+        return None if isinstance(posted, FailedResult) else posted.ts
 
     async def _announce(self, order: Order, paid: ChargeReceipt) -> str | None:
         if order.announce_to is None:

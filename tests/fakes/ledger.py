@@ -6,7 +6,7 @@ An effect and the answer that is kept for its idempotency key are written in one
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,7 +25,7 @@ class Answer:
     """An HTTP answer. A body that is text goes out as HTML, as a broken proxy's does."""
 
     status: int
-    body: Mapping[str, object] | str
+    body: Mapping[str, object] | Sequence[object] | str
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 

@@ -214,6 +214,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
+    def do_PUT(self) -> None:
+        self.do_GET()
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 

@@ -2,16 +2,12 @@
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import HttpUrl, SecretStr, ValidationError
-from standardwebhooks import Webhook
 from temporalio.exceptions import ApplicationError
 
 from activities.errors import ErrorKind
@@ -23,63 +19,14 @@ from activities.webhook import (
     HttpTransport,
     webhook_transport,
 )
-
-SECRET = "whsec_" + base64.b64encode(b"only for tests, of course").decode()
-
-
-class Receiver(ThreadingHTTPServer):
-    """Takes each event once, and refuses what is not signed: as the specification has it."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.taken: dict[str, Any] = {}
-        self.requests: list[dict[str, str]] = []
-        self.answers: list[tuple[int | None, dict[str, str]]] = []
-        """How the next requests are answered, after the event was taken; None: not at all."""
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.server_address[1]}/hooks"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        receiver = self.server
-        assert isinstance(receiver, Receiver)
-        body = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        receiver.requests.append(headers)
-        try:
-            Webhook(SECRET).verify(body, headers)
-        except Exception:  # noqa: BLE001 - whatever is wrong with it
-            self._answer(401, {})
-            return
-        receiver.taken.setdefault(headers["webhook-id"], json.loads(body))
-        status, more = receiver.answers.pop(0) if receiver.answers else (204, {})
-        if status is not None:
-            self._answer(status, more)
-
-    def _answer(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
+from tests.fakes.receiver import SECRET, Receiver
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """A receiver of this test's own."""
     with Receiver() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
-        server.shutdown()
 
 
 def transport(secret: str = SECRET) -> HttpTransport:

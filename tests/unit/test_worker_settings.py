@@ -89,7 +89,7 @@ def test_given_settings_are_not_mixed_with_the_environment(monkeypatch: pytest.M
         ({"WORKER_XYZZY": "q"}, "WORKER_XYZZY is no setting: unset it"),
         ({"WORKER_EMAIL": "garbage"}, "WORKER_EMAIL"),
         (
-            {"WORKER_EMAIL__TRANSPORT": "smtp"},
+            {"WORKER_EMAIL__TRANSPORT": "pigeon"},
             "WORKER_EMAIL__TRANSPORT is no transport: set it to one of 'outbox'",
         ),
         ({"WORKER_EMAIL__FOO": "1"}, "WORKER_EMAIL__FOO is no setting of the transport that is chosen"),

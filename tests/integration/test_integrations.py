@@ -1,0 +1,33 @@
+"""Each integration while its workers are killed: no effect happens twice, and none is lost."""
+
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from tests.integration.integrations import INTEGRATIONS, Integration, kill
+from tests.support.postgres import binaries
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+_AT_EVERY_RUN = {"post_message, Slack", "send_email, mail server"}
+"""Those that have to ask. The others rest on keys that their services know, and are run by `make torture`."""
+
+
+@pytest.mark.parametrize(
+    "integration",
+    [
+        pytest.param(each, id=each.name, marks=[] if each.name in _AT_EVERY_RUN else [pytest.mark.torture])
+        for each in INTEGRATIONS
+    ],
+)
+async def test_each_effect_happens_once(
+    real_client: Client, tmp_path: Path, integration: Integration
+) -> None:
+    """`python -m tests.integration.integrations` does the same, with hundreds of kills."""
+    if "PostgreSQL" in integration.name and binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
+    row = await kill(integration, real_client, kills=4, folder=tmp_path)
+    assert (row.most, row.missing) == (1, 0)
+    assert row.effects == row.keys > 0
