@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload, Payloads
@@ -28,6 +29,11 @@ from dedupe.model.messages import TWIN, WAITING, is_bound
 from dedupe.model.outcome import FailedAnswer, FailedResult, failed_result
 
 
+def waited_for_held(error: ActivityError) -> bool:
+    """Return whether a call timed out while it waited for a key that is held."""
+    return error in _HELD
+
+
 def open_result(call: Call, result: Payload) -> Any:
     """Return the activity's result, decoded to its return type.
 
@@ -45,6 +51,9 @@ def open_result(call: Call, result: Payload) -> Any:
         raise UnreadableRecordError(key=call.question.key, reason=reason) from None
     return value
 
+
+_HELD: WeakSet[ActivityError] = WeakSet()
+"""Errors of calls that timed out while their keys were held."""
 
 ConverterT = TypeVar("ConverterT", PayloadConverter, FailureConverter)
 
@@ -185,6 +194,8 @@ def open_unanswered(call: Call, error: ActivityError, *, held: str | None = None
         retry_state=error.retry_state,
     )
     as_called.__cause__ = cause
+    if held is not None and isinstance(cause, ActivityTimeoutError):
+        _HELD.add(as_called)
     if call.question.skip_failure and isinstance(cause, ActivityTimeoutError):
         return failed_result(
             as_called, key=call.key, activity=call.question.activity, failed_at=workflow.now(), reused=False

@@ -4,7 +4,9 @@ All of it happens in the job, once for each call: not when its history is replay
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -71,6 +73,20 @@ def answer_of(error: BaseException) -> CallAnswer:
     return CallAnswer.REFUSED if isinstance(error, DedupeError) else CallAnswer.FAILED
 
 
+_HEARD: ContextVar[list[CallAnswer] | None] = ContextVar("dedupe-answers", default=None)
+
+
+@contextmanager
+def answers_heard() -> Generator[list[CallAnswer]]:
+    """Collect how the calls were answered that are started in the block, also while a history is replayed."""
+    answers: list[CallAnswer] = []
+    token = _HEARD.set(answers)
+    try:
+        yield answers
+    finally:
+        _HEARD.reset(token)
+
+
 class Answers:
     """The answers to the calls of one job."""
 
@@ -114,6 +130,8 @@ class Answers:
             called_at: The job's time when the call was made.
             end: What the call returns or raises.
         """
+        if (heard := _HEARD.get()) is not None:
+            heard.append(answer)
         if workflow.unsafe.is_replaying():
             return
         took = workflow.now() - called_at
