@@ -1,4 +1,4 @@
-"""The demo: a job for each delivery of a sign-up event, and each welcome e-mail once.
+"""The demo: a job for each delivery of a sign-up event, each welcome e-mail once; and an order, charged once.
 
 Every delivery starts a job of its own, under an id of its own: it is not Temporal's workflow id that keeps
 messages from being sent twice here, but the deduplication key inside of the job.
@@ -10,7 +10,7 @@ import mailbox
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -30,13 +30,17 @@ from temporalio.exceptions import FailureError
 from temporalio.worker import Worker
 
 from activities.email import OutboxSettings
+from activities.github import FolderSettings as GitHubFolderSettings
+from activities.objects import FolderSettings as ObjectFolderSettings
 from activities.payments import LedgerSettings
+from activities.slack import FolderSettings as SlackFolderSettings
 from activities.webhook import FolderSettings
 from activities.worker_settings import Settings, StartupError
 from dedupe import DedupeKeys
 from dedupe.model.messages import CLAIM, TWIN
 from examples.deliveries import BadLine, Delivery, moments, read
 from examples.dev_server import DevServer, dev_server
+from examples.killed_order import killed_order
 from workflows.onboarding import OnboardingJob, welcome_key
 
 CreateWorker = Callable[[Settings, ClientConnectConfig], Awaitable[Worker]]
@@ -74,7 +78,7 @@ class Row:
     time: timedelta
 
 
-async def run(file: str, data: Path, *, keep: bool, create_worker: CreateWorker) -> int:
+async def run(file: str, data: Path, *, keep: bool, with_order: bool, create_worker: CreateWorker) -> int:
     """Run the demo over a file and return its exit code: 1 where a line was bad or a job failed.
 
     Raises:
@@ -92,13 +96,21 @@ async def run(file: str, data: Path, *, keep: bool, create_worker: CreateWorker)
             console.print(f"Temporal at {server.address} with its state in {server.state}, logs in {data}.")
             console.print(f"Web UI: {server.web_ui}")
             before = _count(outbox)
-            rows = await _Jobs(worker.client, settings).play(deliveries, console)
-            _print_table(console, rows)
-            _print_sums(console, rows, bad_lines)
-            after = _count(outbox)
-            console.print(
-                f"Messages in {outbox / 'new'}: [bold]{after}[/], {after - before} sent in this run."
-            )
+            jobs = _Jobs(worker.client, settings)
+            async with AsyncExitStack() as stack:
+                order = None
+                if with_order:  # what became of its charge is found out while the sign-ups are played
+                    killed = killed_order(worker.client, settings, data, name=jobs.run, console=console)
+                    order = await stack.enter_async_context(killed)
+                rows = await jobs.play(deliveries, console)
+                _print_table(console, rows)
+                _print_sums(console, rows, bad_lines)
+                after = _count(outbox)
+                console.print(
+                    f"Messages in {outbox / 'new'}: [bold]{after}[/], {after - before} sent in this run."
+                )
+                if order is not None:
+                    await order.finish(console)
             if keep:
                 console.print(_what_to_try(server, settings))
                 with suppress(asyncio.CancelledError):
@@ -125,6 +137,9 @@ def _prepare(data: Path) -> Settings:
         email=OutboxSettings(directory=data / "outbox"),
         payments=LedgerSettings(path=data / "ledger.sqlite3"),
         webhooks=FolderSettings(directory=data / "webhooks"),
+        slack=SlackFolderSettings(directory=data / "slack"),
+        github=GitHubFolderSettings(directory=data / "github"),
+        objects=ObjectFolderSettings(directory=data / "objects"),
         database_url=SecretStr(f"sqlite:///{data / 'database.sqlite3'}"),
         graceful_shutdown_timeout=timedelta(seconds=5),
     )
@@ -144,7 +159,7 @@ class _Jobs:
         self._client = client
         self._task_queue = settings.task_queue
         self._keys = DedupeKeys(client, organization=settings.organization, project=settings.project)
-        self._run = datetime.now().astimezone().strftime("%m%d-%H%M%S")
+        self.run = datetime.now().astimezone().strftime("%m%d-%H%M%S")
         self._slots = asyncio.Semaphore(_JOBS_AT_ONCE)
 
     async def play(self, deliveries: Sequence[Delivery], console: Console) -> list[Row]:
@@ -170,7 +185,7 @@ class _Jobs:
             handle = await self._client.start_workflow(
                 OnboardingJob.run,
                 event.user,
-                id=f"signup-{self._run}-{delivery.line:02}",
+                id=f"signup-{self.run}-{delivery.line:02}",
                 task_queue=self._task_queue,
                 static_summary=f"{event.id}: welcome {event.user.name}",
             )

@@ -6,8 +6,10 @@ import json
 import mailbox
 import re
 import signal
+import sqlite3
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ async def start(data: Path, *arguments: str) -> Process:
         "demo",
         "--data",
         str(data),
+        "--only-sign-ups",
         *arguments,
         stdin=PIPE,
         stdout=PIPE,
@@ -84,6 +87,31 @@ async def test_the_second_run_sends_nothing(tmp_path: Path) -> None:
     assert set(rows(second).values()) == {"reused"}
     assert messages(tmp_path) == len(users)
     assert f"{len(users)}, 0 sent in this run." in second
+
+
+@pytest.mark.timeout(180)
+async def test_an_order_whose_worker_is_killed_is_charged_once(tmp_path: Path) -> None:
+    """In the middle of the charge; and the job goes on to its end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(ROOT / "worker.py"),
+        "demo",
+        "--data",
+        str(tmp_path),
+        "-",
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    async with asyncio.timeout(ENDS_WITHIN):
+        out, _ = await process.communicate(SIGN_UPS.read_bytes().splitlines()[0])
+    assert process.returncode == 0, out.decode()
+    assert re.search(r"Order order-\S+: charged, and its worker was killed", out.decode())
+    assert re.search(r"Order order-\S+: done\. Charges in the ledger: 1\.", out.decode())
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as ledger:
+        assert ledger.execute("SELECT count(*) FROM charges").fetchone() == (1,)
+    with closing(sqlite3.connect(tmp_path / "database.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM orders").fetchone() == (1,)
 
 
 async def test_a_bad_line_is_skipped_and_said(tmp_path: Path) -> None:
