@@ -45,6 +45,9 @@ lock: venv ## resolve the dependencies again (ARGS=--upgrade takes newer ones)
 	  --group app --group dev --custom-compile-command "make lock" \
 	  --output-file requirements.lock $(ARGS) pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --group app --constraint requirements.lock --custom-compile-command "make lock" \
+	  --output-file deploy/requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --custom-compile-command "make lock" \
 	  --output-file benchmarks/requirements.lock $(ARGS) benchmarks/requirements.in
 
@@ -78,6 +81,10 @@ types: venv ## check types with mypy and basedpyright
 	$(BIN)/mypy
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
+.PHONY: docs
+docs: venv ## build the documentation as a site, in docs/site/_build; warnings are errors
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site docs docs/site/_build $(ARGS)
+
 .PHONY: test
 test: venv ## run the tests, but for the long ones
 	$(BIN)/python -m pytest $(ARGS)
@@ -85,6 +92,10 @@ test: venv ## run the tests, but for the long ones
 .PHONY: torture
 torture: venv ## break everything, for minutes and hours, and print what came of it
 	$(BIN)/python -m pytest -m "torture or faults" $(ARGS)
+
+.PHONY: kills
+kills: venv ## kill the workers of every integration, 200 times each, and print what came of it
+	$(BIN)/python -m tests.integration.integrations $(ARGS)
 
 .PHONY: cover
 cover: venv ## run the tests and show what they do not reach

@@ -7,28 +7,28 @@ What keeps it from starting is one line on stderr.
 
 import argparse
 import asyncio
+import errno
 import logging
 import signal
-import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+from pythonjsonlogger.json import JsonFormatter
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConnectConfig
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 import dedupe
-from activities.database import DatabaseActivities
-from activities.email import EmailActivities, EmailTransport, email_transport
-from activities.payments import PaymentActivities, PaymentTransport, payment_transport
-from activities.webhook import WebhookActivities, WebhookTransport, webhook_transport
+from activities.services import create_activities
 from activities.worker_settings import (
     TEMPORAL_VARIABLES,
     Settings,
@@ -46,6 +46,7 @@ from workflows.order import OrderJob
 
 _EXAMPLE = Path(__file__).parent / "examples" / "signups.jsonl"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_LOG_FIELDS = {"asctime": "time", "levelname": "level", "name": "logger"}
 
 _ADVICE_OTHERWISE = "Try again later, or look into the service's logs."
 _ADVICE = {
@@ -55,52 +56,59 @@ _ADVICE = {
 }
 
 
-async def create_worker(settings: Settings, config: ClientConnectConfig) -> Worker:
-    """Return the worker of all jobs and activities, connected.
+def create_plugin(settings: Settings) -> DedupePlugin:
+    """Return what makes this process's workers deduplicate."""
+    secret = settings.key_secret
+    return DedupePlugin(
+        organization=settings.organization,
+        project=settings.project,
+        key_secret=None if secret is None else secret.get_secret_value(),
+        serve=settings.role != "jobs",
+    )
 
-    Raises:
-        StartupError: The service does not answer, or not to this client, or a transport cannot be made.
-    """
-    email, payments = _email_transport(settings), _payment_transport(settings)
-    webhooks, database = _webhook_transport(settings), _database(settings)
+
+def create_worker(settings: Settings, client: Client, activities: Sequence[Callable[..., Any]]) -> Worker:
+    """Return the worker of all jobs, and of these activities."""
     threads = ThreadPoolExecutor(settings.concurrent_activities, thread_name_prefix="transport")
     asyncio.get_running_loop().set_default_executor(threads)
     return Worker(
-        await _connect(settings, config),
+        client,
         task_queue=settings.task_queue,
         workflows=[OnboardingJob, InvoiceJob, DigestJob, OrderJob],
-        activities=[
-            EmailActivities(email).send_email,
-            PaymentActivities(payments).charge,
-            PaymentActivities(payments).find_charge,
-            PaymentActivities(payments).refund,
-            WebhookActivities(webhooks).send_webhook,
-            database.execute_statement,
-        ],
+        activities=activities,
         max_concurrent_activities=settings.concurrent_activities,
         max_concurrent_workflow_tasks=settings.concurrent_workflow_tasks,
         graceful_shutdown_timeout=settings.graceful_shutdown_timeout,
         # After kill -9 of a worker its jobs' next steps are late by this much; the default is ten seconds.
         sticky_queue_schedule_to_start_timeout=timedelta(milliseconds=500),
+        deployment_config=_deployment(settings),
     )
 
 
-async def _connect(settings: Settings, config: ClientConnectConfig) -> Client:
-    """Return a client whose workers deduplicate."""
+def _deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    if settings.deployment_name is None or settings.build_id is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(deployment_name=settings.deployment_name, build_id=settings.build_id),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.PINNED,
+    )
+
+
+async def connect(settings: Settings, config: ClientConnectConfig, plugin: DedupePlugin) -> Client:
+    """Return a client whose workers deduplicate.
+
+    Raises:
+        StartupError: The service does not answer, or not to this client; or metrics have no place.
+    """
     where = f"namespace {config.get('namespace', 'default')!r} at {config.get('target_host')}"
-    secret = settings.key_secret
     try:
         async with asyncio.timeout(settings.connect_timeout.total_seconds()):
             client = await Client.connect(
                 **config,
                 data_converter=pydantic_data_converter,
-                plugins=[
-                    DedupePlugin(
-                        organization=settings.organization,
-                        project=settings.project,
-                        key_secret=None if secret is None else secret.get_secret_value(),
-                    )
-                ],
+                plugins=[plugin],
+                runtime=_runtime(settings),
             )
             request = DescribeNamespaceRequest(namespace=client.namespace)
             await client.workflow_service.describe_namespace(request)
@@ -121,52 +129,67 @@ async def _connect(settings: Settings, config: ClientConnectConfig) -> Client:
     return client
 
 
-def _email_transport(settings: Settings) -> EmailTransport:
+def _runtime(settings: Settings) -> Runtime | None:
+    """Return what shows metrics; None where nobody asks for them.
+
+    Raises:
+        StartupError: The address cannot be listened at.
+    """
+    if settings.metrics_address is None:
+        return None
+    prometheus = PrometheusConfig(bind_address=settings.metrics_address, durations_as_seconds=True)
     try:
-        return email_transport(settings.email)
-    except OSError as error:
+        return Runtime(telemetry=TelemetryConfig(metrics=prometheus))
+    except (RuntimeError, ValueError) as error:
         raise StartupError(
-            f"the outbox cannot be made: {error}. Set WORKER_EMAIL__DIRECTORY to a folder to write to."
-        ) from error
-
-
-def _payment_transport(settings: Settings) -> PaymentTransport:
-    try:
-        return payment_transport(settings.payments)
-    except (OSError, sqlite3.Error) as error:
-        raise StartupError(
-            f"the ledger cannot be opened: {error}. Set WORKER_PAYMENTS__PATH to a file to write to."
-        ) from error
-
-
-def _webhook_transport(settings: Settings) -> WebhookTransport:
-    try:
-        return webhook_transport(settings.webhooks)
-    except OSError as error:
-        raise StartupError(
-            f"the folder of webhooks cannot be made: {error}. "
-            "Set WORKER_WEBHOOKS__DIRECTORY to a folder to write to."
-        ) from error
-
-
-def _database(settings: Settings) -> DatabaseActivities:
-    try:
-        return DatabaseActivities(settings.database_url)
-    except (OSError, SQLAlchemyError) as error:
-        raise StartupError(
-            f"the database cannot be used: {one_line(error)}. Correct WORKER_DATABASE_URL, or start it."
+            f"metrics cannot be shown at {settings.metrics_address}: {one_line(error)}. "
+            "Correct WORKER_METRICS_ADDRESS: host and port, such as 0.0.0.0:9464"
         ) from error
 
 
 async def serve(settings: Settings) -> int:
-    """Run a worker until SIGTERM or SIGINT, and then until what it has begun is done. Return its exit code.
+    """Run until SIGTERM or SIGINT, and then until what was begun is done. Return the exit code.
 
     Raises:
         StartupError: It cannot start.
     """
-    worker = await create_worker(settings, connection())
-    await dedupe.serve(worker, stop_timeout=settings.stop_timeout)
+    plugin = create_plugin(settings)
+    activities = [] if settings.role == "keys" else create_activities(settings)
+    client = await connect(settings, connection(), plugin)
+    try:
+        if settings.role == "keys":
+            await dedupe.serve_keys(client, plugin, health_address=settings.health_address)
+        else:
+            await dedupe.serve(
+                create_worker(settings, client, activities),
+                stop_timeout=settings.stop_timeout,
+                health_address=settings.health_address,
+            )
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        raise StartupError(
+            f"health cannot be answered at {settings.health_address}: {error.strerror}. "
+            "Correct WORKER_HEALTH_ADDRESS"
+        ) from error
     return 0
+
+
+def _log(settings: Settings) -> None:
+    """Write the log to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter(_LOG_FORMAT)
+        if settings.log_format == "text"
+        else JsonFormatter(["asctime", "levelname", "name", "message"], rename_fields=_LOG_FIELDS)
+    )
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
+
+
+async def _demo_worker(settings: Settings, config: ClientConnectConfig) -> Worker:
+    activities = create_activities(settings)
+    client = await connect(settings, config, create_plugin(settings))
+    return create_worker(settings, client, activities)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -186,8 +209,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="worker.py demo",
         help="run a service and a worker here, and let sign-up events start jobs on them",
         description="Run a Temporal service and a worker here, and start a job for each sign-up event of a\n"
-        "file, as a webhook delivers them: at least once. No setting is read, and no e-mail leaves\n"
-        "the machine.",
+        "file, as a webhook delivers them: at least once. Meanwhile kill the worker of an order in\n"
+        "the middle of its charge. No setting is read, and nothing leaves the machine.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     demo.add_argument(
@@ -198,6 +221,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one JSON object a line; - is stdin [{_EXAMPLE.parent.name}/{_EXAMPLE.name}]",
     )
     demo.add_argument("--data", type=Path, default=Path(".demo"), metavar="DIR", help="state [%(default)s]")
+    demo.add_argument(
+        "--only-sign-ups",
+        action="store_true",
+        help="leave out the order whose worker is killed in the charge, which takes 40 seconds",
+    )
     demo.add_argument("--keep", action="store_true", help="stay, with the Web UI, until Ctrl-C")
     return parser
 
@@ -210,11 +238,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from examples import demo  # noqa: PLC0415 - a worker needs none of it
 
             running = demo.run(
-                arguments.file, arguments.data, keep=arguments.keep, create_worker=create_worker
+                arguments.file,
+                arguments.data,
+                keep=arguments.keep,
+                with_order=not arguments.only_sign_ups,
+                create_worker=_demo_worker,
             )
         else:
             settings = load_settings()
-            logging.basicConfig(level=settings.log_level, format=_LOG_FORMAT)
+            _log(settings)
             running = serve(settings)
         return dedupe.run(running)
     except StartupError as error:

@@ -31,6 +31,7 @@ from dedupe.errors import (
     KeyNotRetriedError,
     PluginMissingError,
     ReconcileError,
+    UnknownOutcomeError,
     UnprotectedExecutionError,
     UnreadableRecordError,
 )
@@ -42,9 +43,10 @@ from dedupe.model.findings import DidNotHappen, Happened, StillUnknown
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
 from dedupe.operate.job import JobCall, calls_of
-from dedupe.operate.keys import DedupeKeys, Forgotten, KeyRecord, KeyState
+from dedupe.operate.keys import DedupeKeys, Forgotten
+from dedupe.operate.view import KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
-from dedupe.process import run, serve
+from dedupe.process import run, serve, serve_keys
 from dedupe.reach.client import CallHandle, DedupeClient
 from dedupe.telemetry.answers import AnsweredCall, CallAnswer
 
@@ -78,6 +80,7 @@ __all__ = [
     "ReconcileError",
     "Scope",
     "StillUnknown",
+    "UnknownOutcomeError",
     "UnprotectedExecutionError",
     "UnreadableRecordError",
     "calls_of",
@@ -86,5 +89,6 @@ __all__ = [
     "keyed",
     "run",
     "serve",
+    "serve_keys",
     "start_activity",
 ]

@@ -7,11 +7,15 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from temporalio.client import Client
 from temporalio.worker import Worker
+
+from dedupe.plugin import DedupePlugin
 
 T = TypeVar("T")
 
@@ -40,7 +44,9 @@ async def _to_rest(main: Coroutine[Any, Any, T]) -> T:
         await asyncio.sleep(_REST.total_seconds())
 
 
-async def serve(*workers: Worker, stop_timeout: timedelta = _STOP_TIMEOUT) -> None:
+async def serve(
+    *workers: Worker, stop_timeout: timedelta = _STOP_TIMEOUT, health_address: str | None = None
+) -> None:
     """Run workers until SIGTERM or SIGINT, and then until what they have begun is done.
 
     What happens is logged, by the logger `dedupe`. A second signal ends the process at once, as does an
@@ -50,11 +56,22 @@ async def serve(*workers: Worker, stop_timeout: timedelta = _STOP_TIMEOUT) -> No
     Args:
         workers: The workers. None of them may be running yet.
         stop_timeout: How long activities may take to end once they are cancelled.
+        health_address: Where `/livez` and `/readyz` are answered, such as `0.0.0.0:8080`; None: nowhere.
 
     Raises:
+        OSError: The address cannot be listened at.
         Exception: A worker failed.
     """
     stopping = _stop_signal()
+    with ExitStack() as stack:
+        if health_address is not None:
+            clients = list({id(worker.client): worker.client for worker in workers}.values())
+            polling = lambda: all(worker.is_running for worker in workers)  # noqa: E731
+            stack.enter_context(_answering(health_address, clients, polling=polling, draining=stopping))
+        await _serve(workers, stopping, stop_timeout)
+
+
+async def _serve(workers: Sequence[Worker], stopping: asyncio.Event, stop_timeout: timedelta) -> None:
     grace = max(
         (
             worker.config(active_config=True).get("graceful_shutdown_timeout", timedelta())
@@ -83,6 +100,42 @@ async def serve(*workers: Worker, stop_timeout: timedelta = _STOP_TIMEOUT) -> No
         _log.error("not drained within %s: leaving what was begun to other workers", patience)
         os._exit(1)
     _log.info("drained: everything that was begun is done or handed back")
+
+
+async def serve_keys(client: Client, plugin: DedupePlugin, *, health_address: str | None = None) -> None:
+    """Serve the workflows of keys, and no jobs, until SIGTERM or SIGINT: see `DedupePlugin.serve_keys`.
+
+    Args:
+        client: Of the namespace of the keys.
+        plugin: As the processes of jobs have it, there with `serve=False`.
+        health_address: See `serve`.
+
+    Raises:
+        Exception: The service could not be asked, or the worker failed.
+        OSError: The address cannot be listened at.
+    """
+    stopping = _stop_signal()
+    serving = asyncio.create_task(plugin.serve_keys(client))
+    stopped = asyncio.create_task(stopping.wait())
+    with ExitStack() as stack:
+        if health_address is not None:
+            polling = lambda: not serving.done()  # noqa: E731
+            stack.enter_context(_answering(health_address, [client], polling=polling, draining=stopping))
+        _log.info("up: keys on task queue %r, namespace %r", plugin.task_queue, client.namespace)
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+    _log.info("drained: everything that was begun is done or handed back")
+
+
+def _answering(
+    address: str, clients: Sequence[Client], *, polling: Callable[[], bool], draining: asyncio.Event
+) -> AbstractContextManager[None]:
+    from dedupe.health import answering  # noqa: PLC0415 - workflows import this package, and no HTTP server
+
+    return answering(address, clients, polling=polling, draining=draining)
 
 
 def _stop_signal() -> asyncio.Event:

@@ -3,6 +3,8 @@
 import functools
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from temporalio.client import Client
@@ -29,6 +31,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("DEDUPE_REQUIRE_DOCKER") == "1":
         pytest.fail(f"DEDUPE_REQUIRE_DOCKER=1, but {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a worker would start, if there were a service."""
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "WORKER_"))
+    }
+    return {
+        **kept,
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "WORKER_ORGANIZATION": f"org-{uuid4().hex[:12]}",
+        "WORKER_PROJECT": "web",
+        "WORKER_TASK_QUEUE": f"jobs-{uuid4()}",
+        "WORKER_EMAIL__DIRECTORY": str(tmp_path / "outbox"),
+        "WORKER_PAYMENTS__PATH": str(tmp_path / "ledger.sqlite3"),
+        "WORKER_CONNECT_TIMEOUT": "PT2S",
+    }
 
 
 @pytest.fixture(scope="session")

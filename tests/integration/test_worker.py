@@ -4,47 +4,19 @@ import asyncio
 import os
 import signal
 import socket
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
-from uuid import uuid4
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 import worker as worker_command
 from activities.worker_settings import Settings, load_settings
 from tests.fakes.resend_server import API_KEY, ResendServer
-from tests.integration.processes import ROOT
+from tests.integration.worker_command import ENDS_WITHIN, line_with, run, welcome, worker
 from worker import main
-from workflows.onboarding import Onboarded, OnboardingJob
-from workflows.user import User
-
-ENDS_WITHIN = 30
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> dict[str, str]:
-    """An environment in which a worker would start, if there were a service."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "WORKER_"))
-    }
-    return {
-        **kept,
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "WORKER_ORGANIZATION": f"org-{uuid4().hex[:12]}",
-        "WORKER_PROJECT": "web",
-        "WORKER_TASK_QUEUE": f"jobs-{uuid4()}",
-        "WORKER_EMAIL__DIRECTORY": str(tmp_path / "outbox"),
-        "WORKER_PAYMENTS__PATH": str(tmp_path / "ledger.sqlite3"),
-        "WORKER_CONNECT_TIMEOUT": "PT2S",
-    }
 
 
 @pytest.fixture
@@ -57,55 +29,6 @@ def resend(tmp_path: Path, settings: dict[str, str]) -> Iterator[ResendServer]:
         settings["WORKER_EMAIL__SENDER"] = "hello@acme.example"
         settings["WORKER_EMAIL__BASE_URL"] = server.url
         yield server
-
-
-async def run(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
-    """Run the command to its end and return its exit code and what it said."""
-    process = await start(environment, *arguments)
-    async with asyncio.timeout(ENDS_WITHIN):
-        out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
-
-
-async def start(environment: dict[str, str], *arguments: str) -> Process:
-    """Start the command."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "worker.py"), *arguments, env=environment, stdout=PIPE, stderr=PIPE
-    )
-
-
-async def line_with(process: Process, words: str) -> str:
-    """Read the log on, up to a line with these words."""
-    assert process.stderr is not None
-    async with asyncio.timeout(ENDS_WITHIN):
-        async for line in process.stderr:
-            if words in line.decode():
-                return line.decode()
-    raise AssertionError(f"the worker ended, and never said {words!r}")
-
-
-@asynccontextmanager
-async def worker(environment: dict[str, str], address: str) -> AsyncGenerator[Process]:
-    """Run a worker that is up; it is killed at the end, if it is still there."""
-    process = await start({**environment, "TEMPORAL_ADDRESS": address})
-    try:
-        await line_with(process, " up: ")
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def welcome(address: str, settings: dict[str, str]) -> WorkflowHandle[OnboardingJob, Onboarded]:
-    """Start a job for the worker."""
-    client = await Client.connect(address, data_converter=pydantic_data_converter)
-    return await client.start_workflow(
-        OnboardingJob.run,
-        User(id="u1", name="Ada", email="ada@example.com"),
-        id=f"job-{uuid4()}",
-        task_queue=settings["WORKER_TASK_QUEUE"],
-    )
 
 
 async def test_help_lists_commands_and_variables(settings: dict[str, str]) -> None:

@@ -1,0 +1,103 @@
+"""Traces: with the SDK's interceptor a call has one trace, from the client's start to the effect."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from temporalio.contrib.opentelemetry import TracingInterceptor
+from temporalio.exceptions import ApplicationError
+
+from tests.support.ground import Ground, Grounds
+from tests.support.scripts import Call, returned
+
+
+class Spans:
+    """What was traced."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.interceptor = TracingInterceptor(provider.get_tracer("tests"))
+
+    def take(self) -> list[ReadableSpan]:
+        """Return what was traced since the last time."""
+        spans = list(self._exporter.get_finished_spans())
+        self._exporter.clear()
+        return spans
+
+
+def by_id(spans: list[ReadableSpan]) -> Mapping[int, ReadableSpan]:
+    """Return spans by their ids."""
+    return {span.context.span_id: span for span in spans if span.context is not None}
+
+
+def ways(spans: list[ReadableSpan]) -> Counter[str]:
+    """Return the way from its root to each span, by names."""
+    known = by_id(spans)
+
+    def way(span: ReadableSpan) -> str:
+        if span.parent is None:
+            return span.name
+        assert span.parent.span_id in known, f"{span.name} is an orphan"
+        return f"{way(known[span.parent.span_id])} > {span.name}"
+
+    return Counter(way(span) for span in spans)
+
+
+def traced(grounds: Grounds, *, in_place: bool = True) -> tuple[Ground, Spans]:
+    """Return a ground whose client traces."""
+    spans = Spans()
+    return grounds(client_config={"interceptors": [spans.interceptor]}, in_place=in_place), spans
+
+
+STARTED = "StartWorkflow:Script > StartActivity:effect"
+
+
+async def test_one_trace_from_the_start_to_the_effect(real_grounds: Grounds) -> None:
+    """As of a plain call: what the package does in between is no span of its own."""
+    ground, spans = traced(real_grounds)
+    async with ground.worker():
+        assert await ground.call() == returned("argument")
+    found = spans.take()
+    assert ways(found)[f"{STARTED} > RunActivity:effect"] == 1
+    assert sum("dedupe" in span.name for span in found) == 0
+    assert len({span.context.trace_id for span in found if span.context is not None}) == 1
+
+
+async def test_calls_that_execute_nothing_have_no_effect_in_their_traces(real_grounds: Grounds) -> None:
+    """A joined and a reused call end in the span of the call; each job has its own trace, without orphans."""
+    ground, spans = traced(real_grounds)
+    gate = ground.effects.close()
+    async with ground.worker():
+        first = await ground.start_script(Call())
+        await ground.effects.seen(1)
+        second = await ground.start_script(Call())
+        await ground.claiming(1, second)
+        gate.set()
+        assert await first.result() == await second.result() == [[returned("argument")]]
+        assert await ground.call() == returned("argument")
+    found = ways(spans.take())
+    assert found[STARTED] == 3
+    assert found[f"{STARTED} > RunActivity:effect"] == 1
+    assert sum(count for way, count in found.items() if " > " not in way) == 3
+
+
+async def test_each_attempt_is_a_span(real_grounds: Grounds) -> None:
+    """Of the one call."""
+    ground, spans = traced(real_grounds)
+    ground.effects.then(ApplicationError("busy"), "done")
+    async with ground.worker():
+        assert await ground.call(Call(attempts=2)) == returned("done")
+    assert ways(spans.take())[f"{STARTED} > RunActivity:effect"] == 2
+
+
+async def test_a_delegated_call_has_one_trace_as_well(real_grounds: Grounds) -> None:
+    """The headers of the call go with what its key's workflow schedules."""
+    ground, spans = traced(real_grounds, in_place=False)
+    async with ground.worker():
+        assert await ground.call() == returned("argument")
+    assert ways(spans.take())[f"{STARTED} > RunActivity:effect"] == 1
