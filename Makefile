@@ -93,6 +93,10 @@ test: venv ## run the tests, but for the long ones
 torture: venv ## break everything, for minutes and hours, and print what came of it
 	$(BIN)/python -m pytest -m "torture or faults" $(ARGS)
 
+.PHONY: screenshots
+screenshots: venv ## take the pictures of the Web UI, with Chromium
+	$(BIN)/python -m benchmarks.web_ui
+
 .PHONY: kills
 kills: venv ## kill the workers of every integration, 200 times each, and print what came of it
 	$(BIN)/python -m tests.integration.integrations $(ARGS)
