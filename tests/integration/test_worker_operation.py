@@ -10,8 +10,12 @@ from typing import Any
 import httpx
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeTaskQueueRequest,
+    SetWorkerDeploymentCurrentVersionRequest,
+)
 from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
 
 from tests.integration.worker_command import line_with, run, start, welcome, worker
 from tests.support.waiting import until
@@ -124,3 +128,27 @@ async def test_versions_are_given_together(settings: dict[str, str]) -> None:
     _, err = await process.communicate()
     assert process.returncode == 1
     assert b"deployment_name" in err
+
+
+async def test_a_worker_of_a_version(settings: dict[str, str], running_server: str) -> None:
+    """Once its version is the current one, it runs jobs, and their keyed calls with them."""
+    settings["WORKER_DEPLOYMENT_NAME"] = name = f"shop-{settings['WORKER_ORGANIZATION']}"
+    settings["WORKER_BUILD_ID"] = "build-7"
+    client = await Client.connect(running_server)
+    async with worker(settings, running_server):
+        request = SetWorkerDeploymentCurrentVersionRequest(
+            namespace="default", deployment_name=name, build_id="build-7", ignore_missing_task_queues=True
+        )
+
+        async def is_current() -> bool:
+            try:
+                await client.workflow_service.set_worker_deployment_current_version(request)
+            except RPCError:  # its pollers have not arrived yet
+                return False
+            return True
+
+        await until(is_current, what="the current version")
+        job = await welcome(running_server, settings)
+        assert (await result_of(job)).message_id
+        described = (await job.describe()).raw_description.workflow_execution_info
+        assert described.versioning_info.deployment_version.build_id == "build-7"
