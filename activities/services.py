@@ -14,6 +14,7 @@ from activities.objects import ObjectActivities, object_transport
 from activities.payments import PaymentActivities, payment_transport
 from activities.settings import Section
 from activities.slack import SlackActivities, slack_transport
+from activities.sms import SmsActivities, sms_transport
 from activities.webhook import WebhookActivities, webhook_transport
 from activities.worker_settings import PREFIX, Settings, StartupError, one_line
 
@@ -32,6 +33,7 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
     webhooks = WebhookActivities(_made("webhooks", settings.webhooks, webhook_transport))
     slack = SlackActivities(_made("slack", settings.slack, slack_transport))
     github = GitHubActivities(_made("github", settings.github, github_transport))
+    sms = SmsActivities(_made("sms", settings.sms, sms_transport))
     objects = ObjectActivities(_made("objects", settings.objects, object_transport))
     database = _made("database_url", settings.database_url, DatabaseActivities)
     return [
@@ -46,6 +48,8 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
         github.find_issue,
         github.add_comment,
         github.find_comment,
+        sms.send_sms,
+        sms.find_sms,
         objects.put_object,
         database.execute_statement,
     ]

@@ -42,6 +42,8 @@ from activities.objects import ObjectSettings
 from activities.payments import LedgerSettings, PaymentSettings
 from activities.slack import FolderSettings as SlackFolderSettings
 from activities.slack import SlackSettings
+from activities.sms import FolderSettings as SmsFolderSettings
+from activities.sms import SmsSettings
 from activities.webhook import FolderSettings, WebhookSettings
 
 PREFIX = "WORKER_"
@@ -106,6 +108,8 @@ class Settings(BaseSettings):
     """Where Slack messages go."""
     github: GitHubSettings = GitHubFolderSettings()
     """Where issues and comments go."""
+    sms: SmsSettings = SmsFolderSettings()
+    """Where text messages go."""
     objects: ObjectSettings = ObjectFolderSettings()
     """Where objects go."""
     database_url: SecretStr = SecretStr("sqlite:///var/database.sqlite3")
@@ -135,7 +139,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged, to stderr."""
 
-    @field_validator("email", "payments", "webhooks", "slack", "github", "objects", mode="before")
+    @field_validator("email", "payments", "webhooks", "slack", "github", "sms", "objects", mode="before")
     @classmethod
     def _default_transport(cls, section: object, info: ValidationInfo) -> object:
         if not isinstance(section, dict):

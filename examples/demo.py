@@ -34,6 +34,7 @@ from activities.github import FolderSettings as GitHubFolderSettings
 from activities.objects import FolderSettings as ObjectFolderSettings
 from activities.payments import LedgerSettings
 from activities.slack import FolderSettings as SlackFolderSettings
+from activities.sms import FolderSettings as SmsFolderSettings
 from activities.webhook import FolderSettings
 from activities.worker_settings import Settings, StartupError
 from dedupe import DedupeKeys
@@ -139,6 +140,7 @@ def _prepare(data: Path) -> Settings:
         webhooks=FolderSettings(directory=data / "webhooks"),
         slack=SlackFolderSettings(directory=data / "slack"),
         github=GitHubFolderSettings(directory=data / "github"),
+        sms=SmsFolderSettings(directory=data / "sms"),
         objects=ObjectFolderSettings(directory=data / "objects"),
         database_url=SecretStr(f"sqlite:///{data / 'database.sqlite3'}"),
         graceful_shutdown_timeout=timedelta(seconds=5),

@@ -124,6 +124,7 @@ async def _worker(client: Client, settings: Settings, data: Path, *, answers_aft
         "WORKER_WEBHOOKS__DIRECTORY": str(data / "webhooks"),
         "WORKER_SLACK__DIRECTORY": str(data / "slack"),
         "WORKER_GITHUB__DIRECTORY": str(data / "github"),
+        "WORKER_SMS__DIRECTORY": str(data / "sms"),
         "WORKER_OBJECTS__DIRECTORY": str(data / "objects"),
         "WORKER_DATABASE_URL": settings.database_url.get_secret_value(),
         "WORKER_GRACEFUL_SHUTDOWN_TIMEOUT": "PT2S",

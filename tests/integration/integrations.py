@@ -37,9 +37,10 @@ from activities.github import NewComment, NewIssue
 from activities.objects import NewObject
 from activities.payments import Charge
 from activities.slack import SlackMessage
+from activities.sms import Sms
 from activities.webhook import Event
 from dedupe import DedupeClient, DedupeKeys, DidNotHappen, Happened, KeyState
-from tests.fakes import github_server, resend_server, slack_server, stripe_server
+from tests.fakes import github_server, resend_server, slack_server, stripe_server, twilio_server
 from tests.fakes.github_server import GitHubServer
 from tests.fakes.mail_server import PASSWORD, USER, Mailbox, mail_server
 from tests.fakes.provider import Provider
@@ -47,6 +48,7 @@ from tests.fakes.receiver import SECRET, Receiver
 from tests.fakes.resend_server import ResendServer
 from tests.fakes.slack_server import SlackServer
 from tests.fakes.stripe_server import StripeServer
+from tests.fakes.twilio_server import TwilioServer
 from tests.integration.processes import ROOT
 from tests.support.postgres import postgres
 from tests.support.servers import dev_server
@@ -165,6 +167,7 @@ def _provider(
     transport: str,
     credential: Mapping[str, str],
     field: str,
+    **more: str,
 ) -> Callable[[Path], AbstractContextManager[Service]]:
     @contextmanager
     def serving(folder: Path) -> Generator[Service]:
@@ -174,9 +177,7 @@ def _provider(
         ) as running:
             prefix = f"WORKER_{section}__"
             environment = {f"{prefix}TRANSPORT": transport, f"{prefix}BASE_URL": running.url}
-            environment |= {f"{prefix}{name}": value for name, value in credential.items()}
-            if section == "EMAIL":
-                environment[f"{prefix}SENDER"] = "hello@acme.example"
+            environment |= {f"{prefix}{name}": value for name, value in {**credential, **more}.items()}
             yield _Provider(environment=environment, server=running, field=field)
 
     return serving
@@ -343,6 +344,10 @@ def _message(name: str, _: Mapping[str, str]) -> BaseModel:
     return SlackMessage(channel=slack_server.CHANNEL, text=name)
 
 
+def _sms(name: str, _: Mapping[str, str]) -> BaseModel:
+    return Sms(to=f"+4917{int(name.rpartition('-')[2]):08}", text=name, reference=name)
+
+
 def _issue(name: str, _: Mapping[str, str]) -> BaseModel:
     return NewIssue(repository=github_server.REPOSITORY, title=name, body="It broke.")
 
@@ -406,6 +411,22 @@ INTEGRATIONS: Sequence[Integration] = (
         argument=_message,
         service=_provider(SlackServer, "SLACK", "slack", {"TOKEN": slack_server.API_KEY}, "text"),
         options={"reconcile": "find_message"},
+    ),
+    Integration(
+        name="send_sms, Twilio",
+        guarantee="held, and looked for",
+        activity="send_sms",
+        argument=_sms,
+        service=_provider(
+            TwilioServer,
+            "SMS",
+            "twilio",
+            {"AUTH_TOKEN": twilio_server.API_KEY},
+            "body",
+            ACCOUNT_SID=twilio_server.ACCOUNT,
+            SENDER="+15005550006",
+        ),
+        options={"reconcile": "find_sms"},
     ),
     Integration(
         name="create_issue, GitHub",
@@ -518,8 +539,10 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
                 await beginning
             if isinstance(service, _Mail):
                 await _look_into(service, client, project, calls)
-            async with asyncio.timeout(_PATIENCE):
-                await asyncio.gather(*calls)
+            _, left = await asyncio.wait(calls, timeout=_PATIENCE)
+            if left:
+                raise RuntimeError(await _story(client, project, [calls.index(call) for call in left]))
+            await asyncio.gather(*calls)
         finally:
             beginning.cancel()
             for call in calls:
@@ -538,6 +561,13 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             asked=service.asked(),
             missing=len(calls) - len(effects),
         )
+
+
+async def _story(client: Client, project: str, left: Sequence[int]) -> str:
+    """Say what became of calls that have no answer."""
+    keys = DedupeKeys(client, organization="acme", project=project)
+    records = [f"effect-{number}: {await keys.get(f'effect-{number}')}" for number in left[:5]]
+    return "\n".join([f"{len(left)} calls have no answer", *records])
 
 
 async def _begin(
