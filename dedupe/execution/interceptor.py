@@ -13,7 +13,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
-from temporalio.common import RawValue
+from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import (
     ActivityInboundInterceptor,
@@ -32,6 +32,7 @@ from dedupe.model.keys import ScopedKey
 from dedupe.model.messages import (
     CLAIM,
     MARK,
+    NO_ANSWERS,
     PEEK,
     RECORD,
     TWIN,
@@ -71,7 +72,19 @@ class ExecutionInterceptor(Interceptor):
 class _Outbound(ActivityOutboundInterceptor):
     def info(self) -> activity.Info:
         info = self.next.info()
-        return dataclasses.replace(info, activity_type=info.activity_type.removeprefix(TWIN))
+        return dataclasses.replace(
+            info,
+            activity_type=info.activity_type.removeprefix(TWIN),
+            retry_policy=None if info.retry_policy is None else _as_called(info.retry_policy),
+        )
+
+
+def _as_called(policy: RetryPolicy) -> RetryPolicy:
+    """Return a retry policy without what is added to it where unknown outcomes are held."""
+    types = [*(policy.non_retryable_error_types or ())]
+    if types[-len(NO_ANSWERS) :] != [*NO_ANSWERS]:
+        return policy
+    return dataclasses.replace(policy, non_retryable_error_types=types[: -len(NO_ANSWERS)] or None)
 
 
 class _Inbound(ActivityInboundInterceptor):

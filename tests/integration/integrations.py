@@ -57,7 +57,7 @@ _DELAY = timedelta(milliseconds=80)
 """Of each service before its effect, and again before its answer: so that a kill finds an attempt there."""
 _EVERY = 0.12
 """Seconds from one call to the next."""
-_PATIENCE = 180.0
+_PATIENCE = 60.0
 """Seconds for which the last worker gets to finish what was begun."""
 _ASK = {"on_unknown": "hold"}
 _BUCKET = "kills"
@@ -371,7 +371,14 @@ INTEGRATIONS: Sequence[Integration] = (
         guarantee="the provider's key",
         activity="send_email",
         argument=_email,
-        service=_provider(ResendServer, "EMAIL", "resend", {"API_KEY": resend_server.API_KEY}, "subject"),
+        service=_provider(
+            ResendServer,
+            "EMAIL",
+            "resend",
+            {"API_KEY": resend_server.API_KEY},
+            "subject",
+            SENDER="hello@acme.example",
+        ),
         options={},
     ),
     Integration(
@@ -541,7 +548,10 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
                 await _look_into(service, client, project, calls)
             _, left = await asyncio.wait(calls, timeout=_PATIENCE)
             if left:
-                raise RuntimeError(await _story(client, project, [calls.index(call) for call in left]))
+                story = await _story(client, project, [calls.index(call) for call in left])
+                alive_still = Path(f"/proc/{alive}").exists()
+                log = (folder / "workers.log").read_text()[-2_000:]
+                raise RuntimeError(f"{story}\nthe last worker is alive: {alive_still}\n{log}")
             await asyncio.gather(*calls)
         finally:
             beginning.cancel()

@@ -385,7 +385,7 @@ class Feature:
         self._cancelled = True
 
     @workflow.run
-    async def run(self, name: str, key: str | None) -> Told:
+    async def run(self, name: str, key: str | None, on_unknown: str = "repeat") -> Told:
         """Return how the call ended."""
         row = ROWS[name]
         options: dict[str, Any] = {
@@ -399,6 +399,7 @@ class Feature:
             if key is None:
                 call = workflow.start_activity(row.activity, **options)
             else:
+                options["on_unknown"] = on_unknown
                 call = dedupe.start_activity(row.activity, deduplication_key=key, **options)
         except FailureError as error:
             return Told(errors=_chain(error))
@@ -440,6 +441,14 @@ def _chain(error: BaseException | None) -> list[list[Any]]:
     return chain
 
 
+HELD = {
+    "an attempt that takes too long",
+    "a heartbeat that stays out",
+    "the whole time is over",
+    "reset",  # attempts are counted anew, so nobody can tell how many there were
+}
+"""Rows in which an attempt ends without an answer: where that is held, the call waits."""
+
 # ---------------------------------------------------------------------------------------------------- suite
 
 
@@ -470,12 +479,14 @@ async def worker(ground: Ground, name: str) -> AsyncGenerator[None]:
             yield
 
 
-async def carry_out(ground: Ground, name: str, key: str | None) -> tuple[Told, list[Any], float]:
+async def carry_out(
+    ground: Ground, name: str, key: str | None, *, on_unknown: str = "repeat"
+) -> tuple[Told, list[Any], float]:
     """Run a row's job. Return how its call ended, what the activity saw, and how many seconds it took."""
     seen.clear()
     gate.clear()
     began = time.monotonic()
-    job = await ground.start(Feature.run, args=[name, key])
+    job = await ground.start(Feature.run, args=[name, key, on_unknown])
     operator = ROWS[name].operator
     if operator is not None and not (key and ROWS[name].differs.startswith("refused")):
 
@@ -514,6 +525,21 @@ async def test_a_keyed_call_is_as_a_plain_one(real: Ground, name: str) -> None:
         if row.again and not keyed.errors:
             assert await real.run(Feature.run, args=[name, key]) == keyed
             assert seen == seen_by_keyed
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("name", [name for name in ROWS if name not in HELD])
+async def test_a_call_that_may_be_held_is_as_a_plain_one(real: Ground, name: str) -> None:
+    """As long as each attempt ends with an answer."""
+    row, key = ROWS[name], f"key-{uuid4()}"
+    if row.differs.startswith("refused:"):
+        return
+    real.workflows.append(Feature)  # to be replayed
+    async with worker(real, name):
+        plain, seen_by_plain, _ = await carry_out(real, name, None)
+        held, seen_by_held, _ = await carry_out(real, name, key, on_unknown="hold")
+        assert held == plain
+        assert (seen_by_held != seen_by_plain) == row.differs.startswith("seen:")
 
 
 def test_the_table_says_what_differs() -> None:
