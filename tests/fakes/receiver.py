@@ -20,6 +20,7 @@ class Receiver(ThreadingHTTPServer):
     """The receiver; as a context manager it serves on a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, *, delay: timedelta = timedelta(0)) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -30,6 +30,7 @@ from moto.server import ThreadedMotoServer
 from pydantic import BaseModel, HttpUrl
 from sqlalchemy import Engine, create_engine, text
 from temporalio.client import Client
+from temporalio.common import RetryPolicy
 
 from activities.database import Statement
 from activities.email import Email
@@ -55,9 +56,9 @@ from tests.support.servers import dev_server
 
 _DELAY = timedelta(milliseconds=80)
 """Of each service before its effect, and again before its answer: so that a kill finds an attempt there."""
-_EVERY = 0.12
+_EVERY = 0.2
 """Seconds from one call to the next."""
-_PATIENCE = 60.0
+_PATIENCE = 240.0
 """Seconds for which the last worker gets to finish what was begun."""
 _ASK = {"on_unknown": "hold"}
 _BUCKET = "kills"
@@ -596,6 +597,7 @@ async def _begin(
             deduplication_key=name,
             start_to_close_timeout=timedelta(seconds=3),
             heartbeat_timeout=timedelta(seconds=1),
+            retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=5)),
             **integration.options,
         )
         calls.append(asyncio.create_task(call))
@@ -629,7 +631,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 _PAGE = """# Integrations while their workers are killed
 
 Made by `make kills ARGS="--kills {kills} --page {page}"`, {day}, against the local services that the tests
-use. Calls of new keys begin eight times a second; the only worker is killed (`kill -9`) at random moments.
+use. Calls of new keys begin five times a second; the only worker is killed (`kill -9`) at random moments.
 *Attempts* are requests that the service saw; a bucket and a database do not count them. *Unknowns asked*: how
 often somebody looked whether an effect had happened.
 
