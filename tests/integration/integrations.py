@@ -484,7 +484,8 @@ class _Workers:
     """One worker after the other."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        with (folder / "workers.log").open("wb") as output:
+        self._log = folder / "workers.log"
+        with self._log.open("wb") as output:
             self._forking = subprocess.Popen(
                 [sys.executable, "-m", "tests.integration.forked_workers"],
                 cwd=folder,  # what a worker writes by default goes there
@@ -504,6 +505,11 @@ class _Workers:
         self._forking.stdin.write(b"one\n")
         self._forking.stdin.flush()
         return int(self._forking.stdout.readline())
+
+    def last_words(self, process: int) -> str:
+        """Return whether a worker is there, and what they have said last."""
+        alive = Path(f"/proc/{process}").exists()
+        return f"the last worker is {'alive' if alive else 'gone'}\n{self._log.read_text()[-2_000:]}"
 
     def end(self) -> None:
         """Start no more."""
@@ -537,10 +543,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
                 try:
                     os.kill(alive, signal.SIGKILL)
                 except ProcessLookupError as error:
-                    message = (
-                        f"a worker has ended by itself:\n{(folder / 'workers.log').read_text()[-2_000:]}"
-                    )
-                    raise RuntimeError(message) from error
+                    raise RuntimeError(workers.last_words(alive)) from error
             alive = await workers.start()
             beginning.cancel()
             with suppress(asyncio.CancelledError):
@@ -550,9 +553,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             _, left = await asyncio.wait(calls, timeout=_PATIENCE)
             if left:
                 story = await _story(client, project, [calls.index(call) for call in left])
-                alive_still = Path(f"/proc/{alive}").exists()
-                log = (folder / "workers.log").read_text()[-2_000:]
-                raise RuntimeError(f"{story}\nthe last worker is alive: {alive_still}\n{log}")
+                raise RuntimeError(f"{story}\n{workers.last_words(alive)}")
             await asyncio.gather(*calls)
         finally:
             beginning.cancel()

@@ -89,6 +89,7 @@ async def test_the_second_run_sends_nothing(tmp_path: Path) -> None:
     assert f"{len(users)}, 0 sent in this run." in second
 
 
+@pytest.mark.torture
 @pytest.mark.timeout(180)
 async def test_an_order_whose_worker_is_killed_is_charged_once(tmp_path: Path) -> None:
     """In the middle of the charge; and the job goes on to its end."""

@@ -17,8 +17,10 @@ from activities.database import DatabaseActivities, Statement
 from activities.email import Email, EmailActivities, EmailReceipt, EmailTransport, OutboxTransport
 from activities.errors import ErrorKind, provider_error
 from activities.payments import Charge, ChargeReceipt, LedgerTransport, PaymentActivities, PaymentTransport
+from activities.slack import FolderTransport as SlackFolder
+from activities.slack import SlackActivities, SlackMessage, SlackReceipt, SlackTransport
 from activities.webhook import FolderTransport, WebhookActivities
-from dedupe import Scope
+from dedupe import Scope, UnknownOutcomeError
 from dedupe.model.messages import CLAIM
 from tests.support.ground import Ground
 from workflows.digest import KEPT_FOR, Digest, DigestJob
@@ -64,6 +66,7 @@ class Shop:
         self.outbox = OutboxTransport(folder / "outbox")
         self.ledger = LedgerTransport(folder / "ledger.sqlite3")
         self.webhooks = FolderTransport(folder / "webhooks")
+        self.slack = SlackFolder(folder / "slack")
         self.database = DatabaseActivities(SecretStr(f"sqlite:///{folder}/database.sqlite3"))
         self._folder = folder
 
@@ -75,6 +78,11 @@ class Shop:
         """Return how many charges, or refunds, the ledger holds."""
         with closing(sqlite3.connect(self._folder / "ledger.sqlite3")) as file:
             return int(file.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - a test's word
+
+    @property
+    def notes(self) -> int:
+        """How many notes were really posted."""
+        return len(list((self._folder / "slack").iterdir()))
 
     @property
     def events(self) -> int:
@@ -93,6 +101,7 @@ class Shop:
         *,
         email: EmailTransport | None = None,
         payments: PaymentTransport | None = None,
+        slack: SlackTransport | None = None,
     ) -> AsyncGenerator[None]:
         """Run a worker of the jobs."""
         async with (ground or self.ground).worker(
@@ -103,6 +112,8 @@ class Shop:
                 PaymentActivities(payments or self.ledger).find_charge,
                 PaymentActivities(payments or self.ledger).refund,
                 WebhookActivities(self.webhooks).send_webhook,
+                SlackActivities(slack or self.slack).post_message,
+                SlackActivities(slack or self.slack).find_message,
                 self.database.execute_statement,
             ],
         ):
@@ -128,16 +139,41 @@ ORDERS = "CREATE TABLE orders (order_id TEXT PRIMARY KEY, charge_id TEXT, amount
 async def test_an_order_is_paid_booked_and_announced_once(shop: Shop) -> None:
     """However many jobs it has."""
     await shop.rows(ORDERS)
-    order = Order(charge=ORDER, receipt_to=ADA.email, announce_to=HttpUrl("http://127.0.0.1:9/hooks"))
+    order = Order(
+        charge=ORDER,
+        receipt_to=ADA.email,
+        note_to="C024BE91L",
+        announce_to=HttpUrl("http://127.0.0.1:9/hooks"),
+    )
     async with shop.open():
         first = await shop.ground.run(OrderJob.run, order)
         assert await shop.ground.run(OrderJob.run, order) == first
     assert first.receipt is not None
+    assert first.note is not None
+    assert shop.notes == 1
     assert first.announcement is not None
     assert await shop.rows("SELECT order_id, charge_id FROM orders") == [
         {"order_id": "o1", "charge_id": first.charge_id}
     ]
     assert (shop.entries("charges"), shop.entries("refunds"), shop.messages, shop.events) == (1, 0, 1, 1)
+
+
+class Breaking(SlackFolder):
+    """Posts, and says that it cannot tell."""
+
+    async def post(self, message: SlackMessage, idempotency_key: str) -> SlackReceipt:
+        """See base class."""
+        await super().post(message, idempotency_key)
+        raise UnknownOutcomeError("the connection broke")
+
+
+async def test_a_note_that_nobody_knows_of_is_looked_for(shop: Shop, tmp_path: Path) -> None:
+    """It is posted once, and the order goes on."""
+    await shop.rows(ORDERS)
+    async with shop.open(slack=Breaking(tmp_path / "slack")):
+        done = await shop.ground.run(OrderJob.run, Order(charge=ORDER, note_to="C024BE91L"))
+    assert done.note is not None
+    assert shop.notes == 1
 
 
 async def test_an_order_that_cannot_be_booked_is_given_back_once(shop: Shop) -> None:
