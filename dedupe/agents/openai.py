@@ -51,8 +51,6 @@ def keyed_activity_as_tool(
         params_json_schema=schema.params_json_schema,
         on_invoke_tool=invoke,
         strict_json_schema=strict_json_schema,
-        # What fails ends the run: the default would have the model try again.
-        timeout_behavior="raise_exception",
     )
 
 

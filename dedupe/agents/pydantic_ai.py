@@ -32,16 +32,21 @@ def keyed_tool(
         ValueError: It is no activity, or there is no such time-out.
     """
     tool = KeyedTool(function=function, key=deduplication_key, options=options)
+    given = inspect.signature(function).parameters.values()
+    signature = inspect.Signature([each for each in given if each.name != "self"])
 
     async def invoke(context: RunContext[Any], *args: Any, **by_name: Any) -> Any:
-        answer = await tool.call(_in_order(function, args, by_name), call_id=context.tool_call_id or "")
+        bound = signature.bind(*args, **by_name)
+        bound.apply_defaults()
+        arguments = [*bound.args, *bound.kwargs.values()]
+        answer = await tool.call(arguments, call_id=context.tool_call_id or "")
         if not answer.is_known:
             return answer.said
         return answer.value if answer.said is None else {"note": answer.said, "result": answer.value}
 
-    parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_ONLY, annotation=RunContext[Any])
-    setattr(invoke, "__signature__", inspect.Signature([context, *parameters]))  # noqa: B010 - no type knows it
+    shown = inspect.Signature([context, *signature.parameters.values()])
+    setattr(invoke, "__signature__", shown)  # noqa: B010 - no type knows it
     hints = {
         name: hint
         for name, hint in inspect.get_annotations(function, eval_str=True).items()
@@ -55,12 +60,3 @@ def keyed_tool(
         name=function.__name__,
         metadata={"temporal": False},  # it is no activity of its own: it starts one
     )
-
-
-def _in_order(function: Callable[..., Any], args: tuple[Any, ...], by_name: dict[str, Any]) -> list[Any]:
-    """Return what a model gave, by name, in the order of the activity's parameters."""
-    signature = inspect.signature(function)
-    without_self = [each for each in signature.parameters.values() if each.name != "self"]
-    bound = signature.replace(parameters=without_self).bind(*args, **by_name)
-    bound.apply_defaults()
-    return [*bound.args, *bound.kwargs.values()]

@@ -8,12 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic_core import to_jsonable_python
-from temporalio import activity, workflow
+from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from dedupe.job.answer import waited_for_held
 from dedupe.job.calls import execute_activity
 from dedupe.model.declared import declared_by
+from dedupe.sdk import definition_of
 from dedupe.telemetry.answers import CallAnswer, answers_heard
 
 DONE_BEFORE = "This had been done before, and was not done again. The result of the first time:"
@@ -52,11 +53,12 @@ class KeyedTool:
         Raises:
             ValueError: It is no activity, or a held key would keep the agent waiting for ever.
         """
-        self.name  # noqa: B018 - it is looked up
-        held = self.options.get("on_unknown") == "hold" or self.options.get("reconcile") is not None
-        if held and self.options.get("schedule_to_close_timeout") is None:
+        name, declared = self.name, declared_by(self.function)
+        options = {**({} if declared is None else declared.options), **self.options}
+        held = options.get("on_unknown") == "hold" or options.get("reconcile") is not None
+        if held and options.get("schedule_to_close_timeout") is None:
             raise ValueError(
-                f"tool {self.name!r} holds unknown outcomes: give schedule_to_close_timeout, after which the "
+                f"tool {name!r} holds unknown outcomes: give schedule_to_close_timeout, after which the "
                 "model is told that nobody knows"
             )
 
@@ -67,7 +69,7 @@ class KeyedTool:
         Raises:
             ValueError: It is no activity, or a dynamic one.
         """
-        definition = activity._Definition.from_callable(self.function)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        definition = definition_of(self.function)
         if definition is None or definition.name is None:
             raise ValueError(f"{self.function!r} is no activity with a name: put @activity.defn above it")
         return definition.name

@@ -53,7 +53,12 @@ def expressions() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts_test.yaml")]
+    "arguments",
+    [
+        ("check", "rules", "alerts.yaml"),
+        ("test", "rules", "alerts_test.yaml"),
+        ("check", "config", "prometheus.yaml"),
+    ],
 )
 def test_the_alerts_fire_when_they_are_to(arguments: tuple[str, ...]) -> None:
     """By Prometheus's own tool."""

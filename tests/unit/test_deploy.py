@@ -57,6 +57,26 @@ def test_the_worker_takes_the_settings(monkeypatch: pytest.MonkeyPatch, deployme
     assert deployment["metadata"]["name"] == f"dedupe-{settings.role}"
 
 
+@pytest.mark.parametrize("role", ["jobs", "keys"])
+def test_the_worker_takes_the_settings_of_the_composition(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    """And every file that is mounted is there."""
+    for name in list(os.environ):
+        if name.startswith("WORKER_"):
+            monkeypatch.delenv(name)
+    folder = ROOT / "deploy"
+    services = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
+    for name, value in services[role]["environment"].items():
+        monkeypatch.setenv(name, str(value))
+    settings = load_settings()
+    assert settings.role == role
+    longest = settings.graceful_shutdown_timeout + settings.stop_timeout
+    assert timedelta(seconds=int(services[role]["stop_grace_period"].removesuffix("s"))) > longest
+    mounted = [volume for each in services.values() for volume in each.get("volumes", [])]
+    sources = [volume.partition(":")[0] for volume in mounted if volume.startswith(".")]
+    assert len(sources) > 2
+    assert [source for source in sources if not (folder / source).exists()] == []
+
+
 def test_the_image_has_what_the_worker_needs(tmp_path: Path) -> None:
     """What the Dockerfile copies is enough to start, and its lock holds every package that is imported."""
     lines = (ROOT / "deploy" / "Dockerfile").read_text().splitlines()
