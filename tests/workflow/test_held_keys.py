@@ -151,6 +151,18 @@ async def test_what_cannot_tell_elsewhere_is_held(real_grounds: Grounds) -> None
     assert len(ground.effects.attempts) == 1
 
 
+async def test_errors_until_there_is_no_time_for_another_attempt_are_a_failure(real: Ground) -> None:
+    """The last attempt has failed, and said so; the service calls that a time-out."""
+    real.effects.then(ApplicationError("down"), ApplicationError("still down"))
+    limits = {"schedule_to_close_timeout": timedelta(seconds=3), "backoff": timedelta(seconds=1.5)}
+    async with real.worker():
+        ended = await real.call(HELD.model_copy(update=limits))
+        assert ended.error == "ActivityError"
+        assert await real.state() is KeyState.FAILED
+        assert len(real.effects.attempts) == 2
+        assert await real.call(HELD) == returned("owner")
+
+
 async def test_a_time_out_after_errors_is_held_as_well(ground: Ground, provider: Provider) -> None:
     """A later attempt that times out is no more repeated than a first one."""
     ground.effects.then(ApplicationError("busy"))
