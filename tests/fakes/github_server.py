@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from tests.fakes.ledger import Answer
-from tests.fakes.provider import Provider, Request, main
+from tests.fakes.provider import KeylessProvider, Request, main
 
 API_KEY = "github_pat_loopback"
 REPOSITORY = "acme/shop"
@@ -29,7 +29,7 @@ def error(status: int, message: str, **headers: str) -> Answer:
     )
 
 
-class GitHubServer(Provider):
+class GitHubServer(KeylessProvider):
     """A local GitHub, with one repository, whose issue 1 is there from the start."""
 
     def check(self, request: Request) -> Answer | None:
@@ -91,22 +91,6 @@ class GitHubServer(Provider):
             body=found[(page - 1) * size : page * size],
             headers={"Link": link} if link else {},
         )
-
-    def keeps(self, answer: Answer) -> bool:
-        """See `Provider`: nothing."""
-        return False
-
-    def in_progress(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def mismatch(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def replay(self, answer: Answer) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(answer)
 
 
 if __name__ == "__main__":

@@ -205,6 +205,26 @@ class Provider(ABC, ThreadingHTTPServer):
         """Return a kept answer as it goes out again."""
 
 
+class KeylessProvider(Provider):
+    """A provider that takes no idempotency keys: every request that passes its checks has its effect."""
+
+    def keeps(self, answer: Answer) -> bool:
+        """See `Provider`: nothing."""
+        return False
+
+    def in_progress(self, key: str) -> Answer:
+        """See `Provider`. There are no keys."""
+        raise AssertionError(key)
+
+    def mismatch(self, key: str) -> Answer:
+        """See `Provider`. There are no keys."""
+        raise AssertionError(key)
+
+    def replay(self, answer: Answer) -> Answer:
+        """See `Provider`. There are no keys."""
+        raise AssertionError(answer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         # A client that was killed is no error here.

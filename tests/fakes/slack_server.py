@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from tests.fakes.ledger import Answer
-from tests.fakes.provider import Provider, Request, main
+from tests.fakes.provider import KeylessProvider, Request, main
 
 API_KEY = "xoxb-loopback"
 CHANNEL = "C024BE91L"
@@ -25,7 +25,7 @@ def error(code: str, **more: object) -> Answer:
     return Answer(status=HTTPStatus.OK, body={"ok": False, "error": code, **more})
 
 
-class SlackServer(Provider):
+class SlackServer(KeylessProvider):
     """A local Slack, with one channel."""
 
     def check(self, request: Request) -> Answer | None:
@@ -77,22 +77,6 @@ class SlackServer(Provider):
             "response_metadata": {"next_cursor": str(begin + limit) if has_more else ""},
         }
         return Answer(status=HTTPStatus.OK, body=body)
-
-    def keeps(self, answer: Answer) -> bool:
-        """See `Provider`: nothing."""
-        return False
-
-    def in_progress(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def mismatch(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def replay(self, answer: Answer) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(answer)
 
 
 def _fields(request: Request, query: str) -> dict[str, Any]:

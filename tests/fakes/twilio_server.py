@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from tests.fakes.ledger import Answer
-from tests.fakes.provider import Provider, Request, main
+from tests.fakes.provider import KeylessProvider, Request, main
 
 ACCOUNT = "AC" + "0" * 32
 API_KEY = "twilio-token-of-tests"
@@ -25,7 +25,7 @@ def error(status: int, code: int, message: str) -> Answer:
     return Answer(status=status, body={"code": code, "message": message, "more_info": more, "status": status})
 
 
-class TwilioServer(Provider):
+class TwilioServer(KeylessProvider):
     """A local Twilio, with one account."""
 
     def check(self, request: Request) -> Answer | None:
@@ -60,22 +60,6 @@ class TwilioServer(Provider):
             "next_page_uri": f"{_MESSAGES}?{following}" if has_more else None,
         }
         return Answer(status=HTTPStatus.OK, body=body)
-
-    def keeps(self, answer: Answer) -> bool:
-        """See `Provider`: nothing."""
-        return False
-
-    def in_progress(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def mismatch(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def replay(self, answer: Answer) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(answer)
 
 
 def _shown(content: Mapping[str, str]) -> dict[str, Any]:

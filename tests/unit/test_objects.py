@@ -22,7 +22,7 @@ from activities.objects import (
     object_transport,
 )
 from tests.fakes.ledger import Answer
-from tests.fakes.provider import Drop, Provider, Refuse, Request
+from tests.fakes.provider import Drop, KeylessProvider, Refuse, Request
 
 BUCKET = "invoices"
 INVOICE = NewObject.of("2026/order-7.txt", b"10.99 EUR")
@@ -95,7 +95,7 @@ async def test_a_bucket_that_is_not_there(endpoint: str) -> None:
     assert SECRET not in str(raised.value)
 
 
-class Broken(Provider):
+class Broken(KeylessProvider):
     """A service that answers as it is told to."""
 
     def check(self, request: Request) -> Answer | None:
@@ -105,22 +105,6 @@ class Broken(Provider):
     def carry_out(self, request: Request) -> tuple[Answer, dict[str, str] | None]:
         """See `Provider`."""
         return Answer(status=200, body="", headers={"ETag": '"x"'}), {"path": request.path}
-
-    def keeps(self, answer: Answer) -> bool:
-        """See `Provider`."""
-        return False
-
-    def in_progress(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def mismatch(self, key: str) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(key)
-
-    def replay(self, answer: Answer) -> Answer:
-        """See `Provider`."""
-        raise AssertionError(answer)
 
 
 def _error(status: int, code: str) -> Refuse:
