@@ -205,7 +205,7 @@ class Provider(ABC, ThreadingHTTPServer):
         """Return a kept answer as it goes out again."""
 
 
-class KeylessProvider(Provider):
+class KeylessProvider(Provider, ABC):
     """A provider that takes no idempotency keys: every request that passes its checks has its effect."""
 
     def keeps(self, answer: Answer) -> bool:
