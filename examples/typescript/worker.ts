@@ -1,4 +1,4 @@
-// A worker of activities in TypeScript: npm start -- TASK_QUEUE LEDGER
+// A worker of activities in TypeScript: npm run activities -- TASK_QUEUE LEDGER
 //
 // Jobs in Python call its activities with a key. The key's workflow schedules them, so they are executed once per key as
 // those in Python are, and nothing of this package runs here.

@@ -1,10 +1,11 @@
-"""Activities in another language: a worker in TypeScript executes what jobs in Python call with a key."""
+"""Another language: activities in TypeScript for jobs in Python, and jobs in TypeScript."""
 
 import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 import dedupe
 from dedupe import Happened, KeyState
+from dedupe.reach.nexus import DedupeServiceHandler
 from tests.integration.processes import ROOT, Process
 from tests.support.ground import Ground
+from tests.support.nexus import make_endpoint
+from tests.support.scripts import Call, returned
 
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(400)]
 
@@ -56,35 +60,40 @@ class Charges:
         return [line.split() for line in self.ledger.read_text().splitlines()]
 
 
-@pytest.fixture
-async def charges(real: Ground, running_server: str, tmp_path: Path) -> AsyncIterator[Charges]:
-    """A worker in TypeScript, on a task queue of its own."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources, with what they need; and they pass the type checker."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("there is no npm here")
-    folder = tmp_path / "typescript"
+    folder = tmp_path_factory.mktemp("npm") / "typescript"
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("node_modules"))
-    await asyncio.to_thread(
-        subprocess.run, [npm, "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, capture_output=True
-    )
-    await asyncio.to_thread(
-        subprocess.run, [npm, "run", "check"], cwd=folder, check=True, capture_output=True
-    )
-    here = Charges(f"typescript-{real.task_queue}", tmp_path / "ledger")
-    command = [
-        "env",
-        f"TEMPORAL_ADDRESS={running_server}",
-        str(folder / "node_modules" / ".bin" / "tsx"),
-        "worker.ts",
-        here.task_queue,
-        str(here.ledger),
-    ]
-    process = Process(command, log=tmp_path / "typescript.log", folder=folder)
+    for arguments in (["ci", "--no-audit", "--no-fund"], ["run", "check"]):
+        subprocess.run([npm, *arguments], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@asynccontextmanager
+async def running(folder: Path, address: str, *arguments: str, log: Path) -> AsyncGenerator[None]:
+    """Run a worker in TypeScript that is up."""
+    tsx = str(folder / "node_modules" / ".bin" / "tsx")
+    process = Process(["env", f"TEMPORAL_ADDRESS={address}", tsx, *arguments], log=log, folder=folder)
     try:
         await process.says("up")
-        yield here
+        yield
     finally:
         process.kill()
+
+
+@pytest.fixture
+async def charges(
+    real: Ground, running_server: str, installed: Path, tmp_path: Path
+) -> AsyncIterator[Charges]:
+    """A worker of activities in TypeScript, on a task queue of its own."""
+    here = Charges(f"typescript-{real.task_queue}", tmp_path / "ledger")
+    command = ("worker.ts", here.task_queue, str(here.ledger))
+    async with running(installed, running_server, *command, log=tmp_path / "typescript.log"):
+        yield here
 
 
 async def test_a_worker_in_typescript_executes_once(real: Ground, charges: Charges) -> None:
@@ -113,3 +122,25 @@ async def test_its_failures_are_those_of_any_activity(real: Ground, charges: Cha
         await real.keys.resolve("charge-lost", Happened("ch_by_hand"), force=True)
         assert await job.result() == "ch_by_hand"
     assert "lost" not in os.fsdecode(charges.ledger.read_bytes() if charges.ledger.exists() else b"")
+
+
+async def test_a_job_in_typescript_calls_with_a_key(
+    real: Ground, running_server: str, installed: Path, tmp_path: Path
+) -> None:
+    """By the Nexus service; jobs there and here share one execution."""
+    endpoint, there = await make_endpoint(real), f"jobs-{real.task_queue}"
+    async with (
+        real.worker(nexus_service_handlers=[DedupeServiceHandler()]),
+        running(installed, running_server, "jobs.ts", there, log=tmp_path / "jobs.log"),
+    ):
+        jobs = [
+            await real.server.start_workflow(
+                "chargeOrder", args=[endpoint, "order-7"], id=f"{there}-{number}", task_queue=there
+            )
+            for number in range(3)
+        ]
+        async with asyncio.timeout(60):
+            found = await asyncio.gather(*(job.result() for job in jobs))
+        assert await real.call(Call(key="charge-order-7", argument="here")) == returned("order-7")
+    assert found == ["order-7"] * 3
+    assert len(real.effects.attempts) == 1

@@ -9,8 +9,6 @@ from uuid import uuid4
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from temporalio import workflow
-from temporalio.api.nexus.v1 import EndpointSpec, EndpointTarget
-from temporalio.api.operatorservice.v1 import CreateNexusEndpointRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError, NexusOperationError
@@ -18,6 +16,7 @@ from temporalio.worker import Worker
 
 from dedupe.reach.nexus import DedupeService, DedupeServiceHandler, NexusCall
 from tests.support.ground import Ground
+from tests.support.nexus import make_endpoint
 from tests.support.scripts import Call, returned
 from tests.support.waiting import until
 
@@ -64,12 +63,7 @@ async def other_namespace(real_client: Client) -> Client:
 @pytest.fixture
 async def endpoint(real: Ground) -> str:
     """An endpoint whose target is the ground's task queue."""
-    name = f"dedupe-{uuid4().hex[:8]}"
-    worker = EndpointTarget.Worker(namespace=real.server.namespace, task_queue=real.task_queue)
-    await real.server.operator_service.create_nexus_endpoint(
-        CreateNexusEndpointRequest(spec=EndpointSpec(name=name, target=EndpointTarget(worker=worker)))
-    )
-    return name
+    return await make_endpoint(real)
 
 
 @pytest.fixture
