@@ -633,8 +633,8 @@ _PAGE = """# Integrations while their workers are killed
 
 Made by `make kills ARGS="--kills {kills} --page {page}"`, {day}, against the local services that the tests
 use. Calls of new keys begin five times a second; the only worker is killed (`kill -9`) at random moments.
-*Attempts* are requests that the service saw; a bucket and a database do not count them. *Unknowns asked*: requests
-that looked whether an effect had happened; a look may take several pages.
+*Attempts* are requests that the service saw; a bucket and a database do not count them. *Unknowns asked*:
+requests that looked whether an effect had happened; a look may take several pages.
 
 {table}
 """
