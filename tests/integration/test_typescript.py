@@ -76,8 +76,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def running(folder: Path, address: str, *arguments: str, log: Path) -> AsyncGenerator[None]:
     """Run a worker in TypeScript that is up."""
-    tsx = str(folder / "node_modules" / ".bin" / "tsx")
-    process = Process(["env", f"TEMPORAL_ADDRESS={address}", tsx, *arguments], log=log, folder=folder)
+    # Not by the command `tsx`, which has a process of its own that would survive it.
+    command = ["env", f"TEMPORAL_ADDRESS={address}", "node", "--import", "tsx", *arguments]
+    process = Process(command, log=log, folder=folder)
     try:
         await process.says("up")
         yield
