@@ -9,7 +9,9 @@ import pytest
 from tests.integration.processes import ROOT
 
 
-@pytest.mark.parametrize("module", ["examples.openai_agent", "examples.pydantic_agent"])
+@pytest.mark.parametrize(
+    "module", ["examples.pydantic_agent", pytest.param("examples.openai_agent", marks=pytest.mark.torture)]
+)
 async def test_an_agent_sends_one_message(module: str) -> None:
     """As its user runs it, without a network."""
     agent = await asyncio.create_subprocess_exec(

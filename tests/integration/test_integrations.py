@@ -8,20 +8,10 @@ from temporalio.client import Client
 from tests.integration.integrations import INTEGRATIONS, Integration, kill
 from tests.support.postgres import binaries
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.torture, pytest.mark.faults, pytest.mark.timeout(300)]
 
 
-_AT_EVERY_RUN = {"post_message, Slack"}
-"""The others take as long, and are run by `make torture`."""
-
-
-@pytest.mark.parametrize(
-    "integration",
-    [
-        pytest.param(each, id=each.name, marks=[] if each.name in _AT_EVERY_RUN else [pytest.mark.torture])
-        for each in INTEGRATIONS
-    ],
-)
+@pytest.mark.parametrize("integration", INTEGRATIONS, ids=lambda each: each.name)
 async def test_each_effect_happens_once(
     real_client: Client, tmp_path: Path, integration: Integration
 ) -> None:

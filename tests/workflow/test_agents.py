@@ -120,31 +120,31 @@ async def test_the_same_again_is_not_done_again(ground: Ground) -> None:
     assert other == ["message 2", None]
 
 
-async def test_another_conversation_says_it_again(ground: Ground) -> None:
+async def test_another_conversation_says_it_again(real: Ground) -> None:
     """What was said in one is not known in the next."""
     for number in (1, 2):
-        assert await turns(ground, ("arguments", ["ada", "hello"], "1")) == [[f"message {number}", None]]
+        assert await turns(real, ("arguments", ["ada", "hello"], "1")) == [[f"message {number}", None]]
 
 
-async def test_a_call_by_its_id(ground: Ground) -> None:
+async def test_a_call_by_its_id(real: Ground) -> None:
     """A model that asks again gets it again."""
-    answers = await turns(ground, *(("call", ["ada", "hello"], call_id) for call_id in ("1", "1", "2")))
+    answers = await turns(real, *(("call", ["ada", "hello"], call_id) for call_id in ("1", "1", "2")))
     assert answers == [["message 1", None], ["message 1", DONE_BEFORE], ["message 2", None]]
 
 
 @pytest.mark.parametrize(("tool", "rest"), [("function", ["whatever"]), ("declared", [])])
-async def test_a_key_that_is_said(ground: Ground, tool: str, rest: list[str]) -> None:
+async def test_a_key_that_is_said(real: Ground, tool: str, rest: list[str]) -> None:
     """Reaches across conversations."""
-    [first] = await turns(ground, (tool, ["ada", *rest], "1"))
-    [again] = await turns(ground, (tool, ["ada", *(f"{each} else" for each in rest)], "1"))
+    [first] = await turns(real, (tool, ["ada", *rest], "1"))
+    [again] = await turns(real, (tool, ["ada", *(f"{each} else" for each in rest)], "1"))
     assert (first[1], again[1]) == (None, DONE_BEFORE)
     assert first[0] == again[0]
     assert len(SENT) == 1
 
 
-async def test_a_method_is_executed_by_the_workers_own(ground: Ground) -> None:
+async def test_a_method_is_executed_by_the_workers_own(real: Ground) -> None:
     """It is given as `Class.method`."""
-    assert await turns(ground, ("method", ["ada"], "1")) == [["page for ada", None]]
+    assert await turns(real, ("method", ["ada"], "1")) == [["page for ada", None]]
 
 
 async def test_what_nobody_knows_is_not_repeated(real: Ground) -> None:
@@ -154,10 +154,10 @@ async def test_what_nobody_knows_is_not_repeated(real: Ground) -> None:
     assert SENT == ["ada"]
 
 
-async def test_what_the_activity_raises_ends_the_conversation(ground: Ground) -> None:
+async def test_what_the_activity_raises_ends_the_conversation(real: Ground) -> None:
     """As with a plain tool."""
     with pytest.raises(WorkflowFailureError):
-        await turns(ground, ("fails", ["ada"], "1"))
+        await turns(real, ("fails", ["ada"], "1"))
 
 
 def test_a_tool_that_would_wait_for_ever() -> None:
