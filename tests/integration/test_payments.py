@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.client import WorkflowHandle
 
 from tests.fakes.ledger import Ledger
 from tests.integration.fault_table import Row, Stopwatch, Table, expect_sound, tally
@@ -95,6 +96,7 @@ async def test_recovery_from_an_end_at_each_point(running_server: str, tmp_path:
     assert charges(tmp_path) == dict.fromkeys(CRASH_POINTS, 1)
 
 
+@pytest.mark.torture
 async def test_without_idempotency_an_attempt_that_dies_before_its_record_charges_again(
     running_server: str, tmp_path: Path
 ) -> None:
@@ -119,13 +121,17 @@ async def test_without_idempotency_an_attempt_that_dies_before_its_record_charge
 async def test_with_reconcile_a_provider_without_idempotency_charges_once(
     running_server: str, tmp_path: Path
 ) -> None:
-    """The way out: nothing is repeated before the job has asked the provider what became of it."""
+    """The way out: nothing is repeated before the job has asked the provider what became of it.
+
+    All at once: where a worker ends for one key, it ends for the others that it executes, wherever they are.
+    """
     points = ("before-the-effect", "after-the-effect", "before-the-record", "after-the-record")
     async with (
         provider(tmp_path, "--ignore-idempotency") as url,
         fleet(running_server, tmp_path, "--crash", f"--provider={url}") as workers,
         replacing(workers, 2),
     ):
+        begun: list[list[WorkflowHandle[Any, Any]]] = []
         for point in points:
             call = FleetCall(
                 key=point,
@@ -134,8 +140,9 @@ async def test_with_reconcile_a_provider_without_idempotency_charges_once(
                 start_to_close=timedelta(seconds=3),
                 reconcile="find_payment",
             )
-            answers = await answers_of(await workers.begin(call, _JOBS))
-            assert len(set(answers)) == 1
+            begun.append(await workers.begin(call, _JOBS))
+        for handles in begun:
+            assert len(set(await answers_of(handles))) == 1
     assert charges(tmp_path) == dict.fromkeys(points, 1)
     asked = [effect.content["id"] for effect in Ledger(tmp_path / "provider.sqlite3").effects()]
     assert len(asked) == len(points)
