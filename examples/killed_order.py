@@ -98,10 +98,7 @@ class KilledOrder:
             "is asked, and nothing is charged again."
         )
         await self._job.result()
-        console.print(
-            f"Order {self._order_id}: done. Charges in the ledger: [bold]{self._charges()}[/]. "
-            f"Look: dedupe why {self._job.id}"
-        )
+        console.print(f"Order {self._order_id}: done. Charges in the ledger: [bold]{self._charges()}[/].")
 
     def _charges(self) -> int:
         with closing(sqlite3.connect(self._ledger)) as file:
