@@ -48,11 +48,6 @@ class Succeeded:
     """The encoded return value, out of the payload codec."""
 
 
-_NO_ROOM = "Not enough time to schedule next retry"
-"""How the service begins to say that an attempt has failed, and that another would not fit into the whole
-time. Should it say so in other words, such an end counts as one without an answer."""
-
-
 @dataclass(frozen=True)
 class Failed:
     """The activity failed for good: its retry policy was exhausted, or forbade another attempt."""
@@ -74,12 +69,10 @@ class Failed:
         """Whether the activity itself has failed, and said so, whatever became of its effect.
 
         A time-out says nothing, and neither does an attempt that was interrupted, or that cannot tell; one
-        whose result was too large has had its effect. A time-out that only says that the whole time leaves no
-        room for another attempt has the answer of the last one in it.
+        whose result was too large has had its effect. Where the whole time is over, the error that the time-out
+        holds may be that of an earlier attempt, while the last one was cut off.
         """
         cause = self.failure.cause
-        if cause.HasField("timeout_failure_info") and cause.message.startswith(_NO_ROOM):
-            cause = cause.cause
         return cause.HasField("application_failure_info") and cause.application_failure_info.type not in {
             INTERRUPTED,
             TOO_LARGE,

@@ -445,6 +445,7 @@ HELD = {
     "an attempt that takes too long",
     "a heartbeat that stays out",
     "the whole time is over",
+    "attempts that do not fit into the whole time",
     "reset",  # attempts are counted anew, so nobody can tell how many there were
 }
 """Rows in which an attempt ends without an answer: where that is held, the call waits."""

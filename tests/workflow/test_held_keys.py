@@ -152,7 +152,7 @@ async def test_what_cannot_tell_elsewhere_is_held(real_grounds: Grounds) -> None
 
 
 async def test_errors_until_there_is_no_time_for_another_attempt_are_a_failure(real: Ground) -> None:
-    """The last attempt has failed, and said so; the service calls that a time-out."""
+    """The last attempt has failed, and said so."""
     real.effects.then(ApplicationError("down"), ApplicationError("still down"))
     limits = {"schedule_to_close_timeout": timedelta(seconds=3), "backoff": timedelta(seconds=1.5)}
     async with real.worker():
@@ -161,6 +161,22 @@ async def test_errors_until_there_is_no_time_for_another_attempt_are_a_failure(r
         assert await real.state() is KeyState.FAILED
         assert len(real.effects.attempts) == 2
         assert await real.call(HELD) == returned("owner")
+
+
+async def test_the_whole_time_is_over_in_an_attempt_after_errors(real_grounds: Grounds) -> None:
+    """What the service says of it holds the error of the attempt before, which is no answer of this one."""
+    for in_place in (True, False):
+        ground = real_grounds(in_place=in_place)
+        ground.effects.then(ApplicationError("down"))
+        limits = {"schedule_to_close_timeout": timedelta(seconds=2), "start_to_close_timeout": SHORT * 30}
+        async with ground.worker():
+            job = await ground.start_script(HELD.model_copy(update=limits))
+            await ground.effects.seen(1)
+            ground.effects.close()
+            [[ended]] = await job.result()
+            assert ended.error == "ActivityError"
+            assert len(ground.effects.attempts) == 2
+            assert await ground.state() is KeyState.HELD
 
 
 async def test_a_time_out_after_errors_is_held_as_well(ground: Ground, provider: Provider) -> None:
