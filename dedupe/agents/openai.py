@@ -35,7 +35,7 @@ def keyed_activity_as_tool(
             `schedule_to_close_timeout` has to be among them.
 
     Raises:
-        ValueError: It is no activity, or there is no such time-out.
+        ValueError: It is not an activity, or the time-out is missing.
     """
     tool = KeyedTool(function=function, key=deduplication_key, options=options)
     schema = function_schema(_unbound(function), strict_json_schema=strict_json_schema)

@@ -29,7 +29,7 @@ def keyed_tool(
             `schedule_to_close_timeout` has to be among them.
 
     Raises:
-        ValueError: It is no activity, or there is no such time-out.
+        ValueError: It is not an activity, or the time-out is missing.
     """
     tool = KeyedTool(function=function, key=deduplication_key, options=options)
     given = inspect.signature(function).parameters.values()

@@ -51,7 +51,7 @@ class KeyedTool:
         """Check what can be checked before a model asks for anything.
 
         Raises:
-            ValueError: It is no activity, or a held key would keep the agent waiting for ever.
+            ValueError: It is not an activity, or a held key would keep the agent waiting for ever.
         """
         name, declared = self.name, declared_by(self.function)
         options = {**({} if declared is None else declared.options), **self.options}
@@ -59,7 +59,7 @@ class KeyedTool:
         if held and options.get("schedule_to_close_timeout") is None:
             raise ValueError(
                 f"tool {name!r} holds unknown outcomes: give schedule_to_close_timeout, after which the "
-                "model is told that nobody knows"
+                "model reads that nobody knows"
             )
 
     @property
@@ -67,11 +67,11 @@ class KeyedTool:
         """The activity's name.
 
         Raises:
-            ValueError: It is no activity, or a dynamic one.
+            ValueError: It is not an activity, or a dynamic one.
         """
         definition = definition_of(self.function)
         if definition is None or definition.name is None:
-            raise ValueError(f"{self.function!r} is no activity with a name: put @activity.defn above it")
+            raise ValueError(f"{self.function!r} is not an activity with a name: put @activity.defn above it")
         return definition.name
 
     async def call(self, arguments: Sequence[Any], *, call_id: str) -> "ToolAnswer":

@@ -211,8 +211,8 @@ class Attempt:
         Raises:
             RPCError: The service did not take the request.
         """
-        await self.key.hold(run_id, UnknownOutcome(why=why, over_at=over_at or self.now))
-        count_hold()
+        if await self.key.hold(run_id, UnknownOutcome(why=why, over_at=over_at or self.now)):
+            count_hold()
         activity.logger.warning("deduplication key %r is held: %s", self._key, why)
         return Wait(asked_at=self.asked_at, run_id=run_id, held=why)
 

@@ -24,7 +24,8 @@ async def record_or_hold(
     if unknown is None:
         return await key.record(execution.run_id, outcome, at=at)
     is_open = await key.hold(execution.run_id, UnknownOutcome(why=unknown.why, over_at=unknown.over_at))
-    count_hold()
+    if is_open:
+        count_hold()
     return is_open
 
 

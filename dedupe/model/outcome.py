@@ -69,8 +69,8 @@ class Failed:
         """Whether the activity itself has failed, and said so, whatever became of its effect.
 
         A time-out says nothing, and neither does an attempt that was interrupted, or that cannot tell; one
-        whose result was too large has had its effect. Where the whole time is over, the error that the time-out
-        holds may be that of an earlier attempt, while the last one was cut off.
+        whose result was too large has had its effect. Where the whole time is over, the error that the
+        time-out holds may be that of an earlier attempt, while the last one was cut off.
         """
         cause = self.failure.cause
         return cause.HasField("application_failure_info") and cause.application_failure_info.type not in {

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from temporalio.client import Client
 
+from tests.fakes.resend_server import API_KEY, ResendServer
 from tests.integration.fault_table import TABLE, Table
 from tests.integration.temporal_container import (
     TemporalContainer,
@@ -49,6 +50,18 @@ def settings(tmp_path: Path) -> dict[str, str]:
         "WORKER_PAYMENTS__PATH": str(tmp_path / "ledger.sqlite3"),
         "WORKER_CONNECT_TIMEOUT": "PT2S",
     }
+
+
+@pytest.fixture
+def resend(tmp_path: Path, settings: dict[str, str]) -> Iterator[ResendServer]:
+    """A local Resend, through which the worker sends."""
+    with ResendServer(ledger=tmp_path / "resend.sqlite3", api_key=API_KEY) as server:
+        del settings["WORKER_EMAIL__DIRECTORY"]
+        settings["WORKER_EMAIL__TRANSPORT"] = "resend"
+        settings["WORKER_EMAIL__API_KEY"] = API_KEY
+        settings["WORKER_EMAIL__SENDER"] = "hello@acme.example"
+        settings["WORKER_EMAIL__BASE_URL"] = server.url
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -14,21 +12,9 @@ from temporalio.worker import Worker
 
 import worker as worker_command
 from activities.worker_settings import Settings, load_settings
-from tests.fakes.resend_server import API_KEY, ResendServer
+from tests.fakes.resend_server import ResendServer
 from tests.integration.worker_command import ENDS_WITHIN, line_with, run, welcome, worker
 from worker import main
-
-
-@pytest.fixture
-def resend(tmp_path: Path, settings: dict[str, str]) -> Iterator[ResendServer]:
-    """A local Resend, through which the worker sends."""
-    with ResendServer(ledger=tmp_path / "resend.sqlite3", api_key=API_KEY) as server:
-        del settings["WORKER_EMAIL__DIRECTORY"]
-        settings["WORKER_EMAIL__TRANSPORT"] = "resend"
-        settings["WORKER_EMAIL__API_KEY"] = API_KEY
-        settings["WORKER_EMAIL__SENDER"] = "hello@acme.example"
-        settings["WORKER_EMAIL__BASE_URL"] = server.url
-        yield server
 
 
 async def test_help_lists_commands_and_variables(settings: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
+from tests.fakes.resend_server import ResendServer
 from tests.integration.worker_command import line_with, run, start, welcome, worker
 from tests.support.waiting import until
 from workflows.onboarding import Onboarded
@@ -52,7 +53,7 @@ async def result_of(job: WorkflowHandle[Any, Onboarded]) -> Onboarded:
         return await job.result()
 
 
-async def test_health(settings: dict[str, str], running_server: str) -> None:
+async def test_health(settings: dict[str, str], resend: ResendServer, running_server: str) -> None:
     """A worker is alive and ready; one that drains is alive only."""
     settings["WORKER_HEALTH_ADDRESS"] = where = address()
     async with worker(settings, running_server) as process:
@@ -63,7 +64,14 @@ async def test_health(settings: dict[str, str], running_server: str) -> None:
 
         await until(is_ready, what="a worker that is ready")
         assert (await answer(f"http://{where}/livez?probe=1"))[0] == 200
-        process.send_signal(signal.SIGTERM)
+        await welcome(running_server, settings)
+        with resend.paused():
+            await asyncio.to_thread(resend.arrived.acquire, timeout=30)
+            process.send_signal(signal.SIGTERM)
+            await line_with(process, "SIGTERM: draining")
+            draining = {"status": "unavailable", "reason": "draining"}
+            assert await answer(f"http://{where}/readyz") == (503, draining)
+            assert (await answer(f"http://{where}/livez"))[0] == 200
         await line_with(process, "drained")
 
 

@@ -164,5 +164,5 @@ def test_a_tool_that_would_wait_for_ever() -> None:
     """Is refused before a model asks for anything, and so is what is no activity."""
     with pytest.raises(ValueError, match="schedule_to_close_timeout"):
         KeyedTool(function=send, key=None, options={"on_unknown": "hold"})
-    with pytest.raises(ValueError, match="no activity"):
+    with pytest.raises(ValueError, match="not an activity"):
         KeyedTool(function=turns, key=None, options={})
