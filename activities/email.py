@@ -1,12 +1,15 @@
-"""`send_email`: a message into an outbox on disk, through Resend, or through a mail server.
+"""`send_email`: a message into an outbox on disk, through Resend, or through a mail server; `find_email`:
+what became of one.
 
 The outbox and Resend are idempotent: a key that is sent again sends nothing and gets the first receipt, and
 with another message it is an error. The outbox knows a key for as long as its message is there; Resend for 24
 hours, so retry for less than that: give the call a schedule-to-close timeout.
 
 A mail server (SMTP) takes what it gets. All attempts send one Message-ID, by which many mailboxes show a
-message once, and none promises to. So what cannot be sent twice holds what nobody knows, and a person looks:
+message once, and none promises to. So what cannot be sent twice holds what nobody knows. Where the server
+files what its users send, `find_email` looks for the Message-ID in that folder; otherwise a person does:
 
+    reconcile="find_email"
     on_unknown="hold"
 """
 
@@ -19,11 +22,20 @@ from email.parser import BytesHeaderParser
 from email.policy import default as modern
 from email.utils import localtime
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, assert_never
+from typing import Annotated, Literal, Protocol, Self, assert_never
 from uuid import uuid4
 
 import resend
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, StringConstraints
+from annotated_types import Ge
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from resend.exceptions import NoContentError, ResendError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -33,7 +45,9 @@ from activities.errors import ErrorKind, provider_error
 from activities.mail_server import MailServer
 from activities.maildir import Maildir
 from activities.resend_account import Account
+from activities.sent_folder import SentFolder
 from activities.settings import ApiKey, RequestTimeout, Section
+from dedupe import DidNotHappen, Happened, StillUnknown
 
 # RFC 5322's dot-atom on both sides: what every provider takes. Domains in other scripts come as punycode.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -78,6 +92,9 @@ class EmailReceipt(BaseModel):
     transport: Literal["outbox", "resend", "smtp"]
 
 
+Finding = Happened[EmailReceipt] | DidNotHappen | StillUnknown
+
+
 class EmailTransport(Protocol):
     """Takes messages."""
 
@@ -86,6 +103,14 @@ class EmailTransport(Protocol):
 
         Raises:
             ApplicationError: It was not taken; the type is an `ErrorKind`.
+        """
+        ...
+
+    async def find(self, email: Email, idempotency_key: str) -> Finding:
+        """Look for a message that was sent with this key.
+
+        Raises:
+            ApplicationError: The provider cannot be asked; the type is an `ErrorKind`.
         """
         ...
 
@@ -101,6 +126,12 @@ class EmailActivities:
         """Send a message, once for all attempts under the call's idempotency key."""
         async with heartbeating():
             return await self._transport.send(email, idempotency_key())
+
+    @activity.defn(name="find_email")
+    async def find_email(self, email: Email) -> Happened[EmailReceipt] | DidNotHappen | StillUnknown:
+        """Find out what became of a message, for `reconcile`."""
+        async with heartbeating():
+            return await self._transport.find(email, idempotency_key())
 
 
 class OutboxTransport:
@@ -119,8 +150,16 @@ class OutboxTransport:
         """See `EmailTransport`. OSError, which Temporal retries: the disk would not take the message."""
         return await asyncio.to_thread(self._send, email, idempotency_key)
 
+    async def find(self, email: Email, idempotency_key: str) -> Finding:
+        """See `EmailTransport`."""
+        name = _name(idempotency_key)
+        if not await asyncio.to_thread(self._maildir.holds, name):
+            return DidNotHappen()
+        message_id = _message_id(name, _sender(email, self._sender))
+        return Happened(EmailReceipt(message_id=message_id, transport="outbox"))
+
     def _send(self, email: Email, key: str | None) -> EmailReceipt:
-        name = uuid4().hex if key is None else hashlib.sha256(key.encode()).hexdigest()
+        name = _name(key)
         message = _compose(email, sender=_sender(email, self._sender), name=name)
         delivered = BytesHeaderParser(policy=_FORMAT).parsebytes(
             self._maildir.deliver(name, message.as_bytes())
@@ -139,7 +178,7 @@ def _compose(email: Email, *, sender: Address, name: str) -> EmailMessage:
     message["To"] = Address(addr_spec=email.to)
     message["Subject"] = email.subject
     message["Date"] = localtime()
-    message["Message-ID"] = f"<{name}@{sender.domain}>"
+    message["Message-ID"] = _message_id(name, sender)
     # Of all that the sender chose, so that a key that is used for another message is found out.
     content = f"{sender}\n{email.model_dump_json(exclude={'sender'})}"
     message[_FINGERPRINT] = hashlib.sha256(content.encode()).hexdigest()
@@ -147,6 +186,15 @@ def _compose(email: Email, *, sender: Address, name: str) -> EmailMessage:
     if email.html is not None:
         message.add_alternative(email.html, subtype="html")
     return message
+
+
+def _name(key: str | None) -> str:
+    """Return what a message is called: the same for all attempts under a key."""
+    return uuid4().hex if key is None else hashlib.sha256(key.encode()).hexdigest()
+
+
+def _message_id(name: str, sender: Address) -> str:
+    return f"<{name}@{sender.domain}>"
 
 
 def _sender(email: Email, default: Sender) -> Address:
@@ -171,6 +219,11 @@ class ResendTransport:
     async def send(self, email: Email, idempotency_key: str | None) -> EmailReceipt:
         """See `EmailTransport`."""
         return await asyncio.to_thread(self._send, email, idempotency_key)
+
+    async def find(self, email: Email, idempotency_key: str) -> Finding:
+        """See `EmailTransport`. Resend lists messages without their keys, so nobody can tell."""
+        del email, idempotency_key
+        return StillUnknown()
 
     def _send(self, email: Email, key: str | None) -> EmailReceipt:
         params: resend.Emails.SendParams = {
@@ -213,22 +266,29 @@ class ResendTransport:
 
 
 class SmtpTransport:
-    """Sends messages through a mail server."""
+    """Sends messages through a mail server, which files them where there is a folder of what was sent."""
 
-    def __init__(self, server: MailServer, *, sender: Sender) -> None:
+    def __init__(self, server: MailServer, *, sender: Sender, sent: SentFolder | None = None) -> None:
         self._server = server
         self._sender = sender
+        self._sent = sent
 
     async def send(self, email: Email, idempotency_key: str | None) -> EmailReceipt:
         """See `EmailTransport`."""
-        name = (
-            uuid4().hex if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
-        )
         sender = _sender(email, self._sender)
-        message = _compose(email, sender=sender, name=name)
+        message = _compose(email, sender=sender, name=_name(idempotency_key))
         del message[_FINGERPRINT]
         await self._server.send(message, sender=sender.addr_spec, recipient=email.to)
         return EmailReceipt(message_id=str(message["Message-ID"]), transport="smtp")
+
+    async def find(self, email: Email, idempotency_key: str) -> Finding:
+        """See `EmailTransport`. Without a folder of what was sent, nobody can tell."""
+        if self._sent is None:
+            return StillUnknown()
+        message_id = _message_id(_name(idempotency_key), _sender(email, self._sender))
+        if await self._sent.holds(message_id):
+            return Happened(EmailReceipt(message_id=message_id, transport="smtp"))
+        return DidNotHappen()
 
 
 class OutboxSettings(Section):
@@ -273,6 +333,22 @@ class SmtpSettings(Section):
     """Of messages that name none: an address that the server lets this user send from."""
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long the server may stay silent: 1 second to 5 minutes."""
+    sent_host: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """Where what was sent is read (IMAP), by the same user. None: `find_email` cannot tell."""
+    sent_port: Annotated[int, Field(gt=0, lt=65_536)] = 993
+    """Where it is read there."""
+    sent_encryption: Literal["tls", "starttls", "none"] = "tls"
+    """None is for a server on the same machine."""
+    sent_folder: Annotated[str, StringConstraints(pattern=r'^[^\x00-\x1f\x7f-\U0010ffff"\\]+$')] = "Sent"
+    """Where the server itself files each message that it takes, with the Message-ID that it came with."""
+    sent_filed_within: Annotated[timedelta, Ge(timedelta(0))] = timedelta(seconds=5)
+    """How much longer than ten seconds that may take; `find_email` waits so long before it says no."""
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        if self.sent_host is not None and (self.username is None or self.password is None):
+            raise ValueError("what was sent is read by a user: give username and password")
+        return self
 
 
 EmailSettings = Annotated[OutboxSettings | ResendSettings | SmtpSettings, Field(discriminator="transport")]
@@ -303,6 +379,21 @@ def email_transport(settings: OutboxSettings | ResendSettings | SmtpSettings) ->
                 password=settings.password,
                 timeout=settings.timeout,
             )
-            return SmtpTransport(server, sender=settings.sender)
+            return SmtpTransport(server, sender=settings.sender, sent=_sent_folder(settings))
         case _ as never:
             assert_never(never)
+
+
+def _sent_folder(settings: SmtpSettings) -> SentFolder | None:
+    if settings.sent_host is None or settings.username is None or settings.password is None:
+        return None
+    return SentFolder(
+        host=settings.sent_host,
+        port=settings.sent_port,
+        encryption=settings.sent_encryption,
+        username=settings.username,
+        password=settings.password,
+        folder=settings.sent_folder,
+        filed_within=settings.sent_filed_within,
+        timeout=settings.timeout,
+    )

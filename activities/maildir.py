@@ -56,6 +56,10 @@ class Maildir:
             draft.unlink(missing_ok=True)
         return delivered
 
+    def holds(self, name: str) -> bool:
+        """Whether a message was delivered under the name."""
+        return self._find(name) is not None
+
     def _find(self, name: str) -> bytes | None:
         while True:
             with suppress(FileNotFoundError):

@@ -38,6 +38,7 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
     database = _made("database_url", settings.database_url, DatabaseActivities)
     return [
         email.send_email,
+        email.find_email,
         payments.charge,
         payments.find_charge,
         payments.refund,

@@ -1,7 +1,7 @@
 """A mail server on loopback: it takes messages of one user, or answers as it is told to."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from email import message_from_bytes
@@ -20,15 +20,22 @@ USER, PASSWORD = "shop", "open-sesame"
 class Mailbox:
     """What the server took, and how it answers."""
 
-    def __init__(self, *, delay: timedelta = timedelta(0)) -> None:
-        """Take everything."""
+    def __init__(
+        self, *, delay: timedelta = timedelta(0), file: Callable[[bytes], None] | None = None
+    ) -> None:
+        """Take everything.
+
+        Args:
+            delay: Before a message is taken, and again before the answer.
+            file: Files each message that is taken.
+        """
         self.taken: list[EmailMessage] = []
         self.recipient_answer = "250 OK"
         self.answer: str | None = "250 OK"
         """To the message; None: the connection is closed."""
         self.attempts = 0
-        self.delay = delay
-        """Before a message is taken, and again before the answer."""
+        self._delay = delay
+        self._file = file
 
     async def handle_RCPT(  # noqa: N802 - the server's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -43,13 +50,15 @@ class Mailbox:
         """Take a message."""
         del session
         self.attempts += 1
-        await asyncio.sleep(self.delay.total_seconds())
+        await asyncio.sleep(self._delay.total_seconds())
         if self.answer is None or self.answer.startswith("250"):
             assert isinstance(envelope.content, bytes)
             message = message_from_bytes(envelope.content, policy=modern)
             assert isinstance(message, EmailMessage)
             self.taken.append(message)
-        await asyncio.sleep(self.delay.total_seconds())
+            if self._file is not None:
+                self._file(envelope.content)
+        await asyncio.sleep(self._delay.total_seconds())
         if self.answer is None:
             assert server.transport is not None
             server.transport.close()
