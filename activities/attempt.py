@@ -40,20 +40,24 @@ def header_value(key: str, *, limit: int) -> str:
 
 
 @asynccontextmanager
-async def heartbeating() -> AsyncGenerator[None]:
-    """Heartbeat while the block runs, where the call has a heartbeat timeout; so a dead worker is missed."""
+async def heartbeating(*details: object) -> AsyncGenerator[None]:
+    """Heartbeat while the block runs, where the call has a heartbeat timeout: a worker that dies is noticed.
+
+    Args:
+        details: What the next attempt finds in its `heartbeat_details`, if this one dies.
+    """
     timeout = activity.info().heartbeat_timeout
     if timeout is None or timeout <= timedelta(0):
         yield
         return
-    beating = asyncio.create_task(_beat(every=timeout / 3))
+    beating = asyncio.create_task(_beat(*details, every=timeout / 3))
     try:
         yield
     finally:
         beating.cancel()
 
 
-async def _beat(*, every: timedelta) -> None:
+async def _beat(*details: object, every: timedelta) -> None:
     while True:
-        activity.heartbeat()
+        activity.heartbeat(*details)
         await asyncio.sleep(every.total_seconds())

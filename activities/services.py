@@ -12,6 +12,7 @@ from activities.email import EmailActivities, email_transport
 from activities.github import GitHubActivities, github_transport
 from activities.objects import ObjectActivities, object_transport
 from activities.payments import PaymentActivities, payment_transport
+from activities.responses import ResponseActivities, response_transport
 from activities.settings import Section
 from activities.slack import SlackActivities, slack_transport
 from activities.sms import SmsActivities, sms_transport
@@ -35,6 +36,7 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
     github = GitHubActivities(_made("github", settings.github, github_transport))
     sms = SmsActivities(_made("sms", settings.sms, sms_transport))
     objects = ObjectActivities(_made("objects", settings.objects, object_transport))
+    responses = ResponseActivities(_made("responses", settings.responses, response_transport))
     database = _made("database_url", settings.database_url, DatabaseActivities)
     return [
         email.send_email,
@@ -52,6 +54,7 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
         sms.send_sms,
         sms.find_sms,
         objects.put_object,
+        responses.create_response,
         database.execute_statement,
     ]
 

@@ -40,6 +40,8 @@ from activities.github import GitHubSettings
 from activities.objects import FolderSettings as ObjectFolderSettings
 from activities.objects import ObjectSettings
 from activities.payments import LedgerSettings, PaymentSettings
+from activities.responses import FolderSettings as ResponseFolderSettings
+from activities.responses import ResponseSettings
 from activities.slack import FolderSettings as SlackFolderSettings
 from activities.slack import SlackSettings
 from activities.sms import FolderSettings as SmsFolderSettings
@@ -112,6 +114,8 @@ class Settings(BaseSettings):
     """Where text messages go."""
     objects: ObjectSettings = ObjectFolderSettings()
     """Where objects go."""
+    responses: ResponseSettings = ResponseFolderSettings()
+    """Where prompts go."""
     database_url: SecretStr = SecretStr("sqlite:///var/database.sqlite3")
     """Where statements are executed: sqlite:///file, or postgresql+psycopg://user:password@host/database."""
     concurrent_activities: Annotated[int, Ge(1)] = 100
@@ -139,7 +143,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level that is logged, to stderr."""
 
-    @field_validator("email", "payments", "webhooks", "slack", "github", "sms", "objects", mode="before")
+    @field_validator(
+        "email", "payments", "webhooks", "slack", "github", "sms", "objects", "responses", mode="before"
+    )
     @classmethod
     def _default_transport(cls, section: object, info: ValidationInfo) -> object:
         if not isinstance(section, dict):

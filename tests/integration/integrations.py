@@ -37,13 +37,22 @@ from activities.email import Email
 from activities.github import NewComment, NewIssue
 from activities.objects import NewObject
 from activities.payments import Charge
+from activities.responses import Prompt
 from activities.slack import SlackMessage
 from activities.sms import Sms
 from activities.webhook import Event
 from dedupe import DedupeClient, DedupeKeys, DidNotHappen, Happened, KeyState
-from tests.fakes import github_server, resend_server, slack_server, stripe_server, twilio_server
+from tests.fakes import (
+    github_server,
+    openai_server,
+    resend_server,
+    slack_server,
+    stripe_server,
+    twilio_server,
+)
 from tests.fakes.github_server import GitHubServer
 from tests.fakes.mail_server import PASSWORD, USER, Mailbox, mail_server
+from tests.fakes.openai_server import OpenAIServer
 from tests.fakes.provider import Provider
 from tests.fakes.receiver import SECRET, Receiver
 from tests.fakes.resend_server import ResendServer
@@ -51,6 +60,7 @@ from tests.fakes.slack_server import SlackServer
 from tests.fakes.stripe_server import StripeServer
 from tests.fakes.twilio_server import TwilioServer
 from tests.integration.processes import ROOT
+from tests.support.dovecot import dovecot
 from tests.support.postgres import postgres
 from tests.support.servers import dev_server
 
@@ -97,6 +107,8 @@ class Integration:
     service: Callable[[Path], AbstractContextManager[Service]]
     options: Mapping[str, Any]
     """Of the call, beyond its time-outs."""
+    by_hand: Mapping[str, Any] | None = None
+    """What a person says that it returned, where nobody else can be asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +164,10 @@ class _Provider:
         return sum(request.method == "POST" for request in self._requests() if not _is_reading(request.path))
 
     def asked(self) -> int:
-        return sum(request.method == "GET" or _is_reading(request.path) for request in self._requests())
+        return sum(
+            (request.method == "GET" and not _is_waiting(request.path)) or _is_reading(request.path)
+            for request in self._requests()
+        )
 
     def _requests(self) -> list[Any]:
         return list(self.server.requests)
@@ -162,12 +177,17 @@ def _is_reading(path: str) -> bool:
     return path.startswith("/conversations.history")
 
 
+def _is_waiting(path: str) -> bool:
+    return path.startswith("/v1/responses/")
+
+
 def _provider(
     server: type[Provider],
     section: str,
     transport: str,
     credential: Mapping[str, str],
     field: str,
+    path: str = "",
     **more: str,
 ) -> Callable[[Path], AbstractContextManager[Service]]:
     @contextmanager
@@ -177,7 +197,7 @@ def _provider(
             ledger=folder / "service.sqlite3", api_key=api_key, delay=_DELAY, answer_delay=_DELAY
         ) as running:
             prefix = f"WORKER_{section}__"
-            environment = {f"{prefix}TRANSPORT": transport, f"{prefix}BASE_URL": running.url}
+            environment = {f"{prefix}TRANSPORT": transport, f"{prefix}BASE_URL": f"{running.url}{path}"}
             environment |= {f"{prefix}{name}": value for name, value in {**credential, **more}.items()}
             yield _Provider(environment=environment, server=running, field=field)
 
@@ -210,21 +230,12 @@ def _receiver(_: Path) -> Generator[Service]:
         yield _Received(environment=environment, receiver=receiver)
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Mail:
-    """Sent mail. Nobody but a person can be asked what became of it."""
+    """Sent mail."""
 
-    def __init__(self, mailbox: Mailbox, port: int) -> None:
-        self.mailbox = mailbox
-        self.resolved = 0
-        self.environment = {
-            "WORKER_EMAIL__TRANSPORT": "smtp",
-            "WORKER_EMAIL__HOST": "127.0.0.1",
-            "WORKER_EMAIL__PORT": str(port),
-            "WORKER_EMAIL__ENCRYPTION": "none",
-            "WORKER_EMAIL__USERNAME": USER,
-            "WORKER_EMAIL__PASSWORD": PASSWORD,
-            "WORKER_EMAIL__SENDER": "hello@acme.example",
-        }
+    environment: Mapping[str, str]
+    mailbox: Mailbox
 
     def effects(self) -> Counter[str]:
         return Counter(str(message["Subject"]) for message in self.mailbox.taken)
@@ -233,14 +244,43 @@ class _Mail:
         return self.mailbox.attempts
 
     def asked(self) -> int:
-        return self.resolved
+        """Return nothing: a folder does not count its readers."""
+        return 0
 
 
 @contextmanager
 def _mail(_: Path) -> Generator[Service]:
-    mailbox = Mailbox(delay=_DELAY)
+    with _serving(Mailbox(delay=_DELAY)) as mail:
+        yield mail
+
+
+@contextmanager
+def _filed_mail(_: Path) -> Generator[Service]:
+    with dovecot() as sent:
+        environment = {
+            "WORKER_EMAIL__SENT_HOST": "127.0.0.1",
+            "WORKER_EMAIL__SENT_PORT": str(sent.port),
+            "WORKER_EMAIL__SENT_ENCRYPTION": "none",
+            "WORKER_EMAIL__SENT_FILED_WITHIN": "PT0S",
+        }
+        with _serving(Mailbox(delay=_DELAY, file=sent.file), environment) as mail:
+            yield mail
+
+
+@contextmanager
+def _serving(mailbox: Mailbox, more: Mapping[str, str] | None = None) -> Generator[_Mail]:
     with mail_server(mailbox) as port:
-        yield _Mail(mailbox, port)
+        environment = {
+            "WORKER_EMAIL__TRANSPORT": "smtp",
+            "WORKER_EMAIL__HOST": "127.0.0.1",
+            "WORKER_EMAIL__PORT": str(port),
+            "WORKER_EMAIL__ENCRYPTION": "none",
+            "WORKER_EMAIL__USERNAME": USER,
+            "WORKER_EMAIL__PASSWORD": PASSWORD,
+            "WORKER_EMAIL__SENDER": "hello@acme.example",
+            **(more or {}),
+        }
+        yield _Mail(environment=environment, mailbox=mailbox)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,6 +397,10 @@ def _comment(name: str, _: Mapping[str, str]) -> BaseModel:
     return NewComment(repository=github_server.REPOSITORY, issue=1, body=name)
 
 
+def _prompt(name: str, _: Mapping[str, str]) -> BaseModel:
+    return Prompt(model="gpt-loopback", text=name)
+
+
 def _object(name: str, _: Mapping[str, str]) -> BaseModel:
     return NewObject.of(name, b"content")
 
@@ -389,6 +433,15 @@ INTEGRATIONS: Sequence[Integration] = (
         argument=_email,
         service=_mail,
         options=_ASK,
+        by_hand={"message_id": "by hand", "transport": "smtp"},
+    ),
+    Integration(
+        name="send_email, mail server with a folder",
+        guarantee="held, and looked for",
+        activity="send_email",
+        argument=_email,
+        service=_filed_mail,
+        options={"reconcile": "find_email"},
     ),
     Integration(
         name="charge, Stripe",
@@ -457,6 +510,17 @@ INTEGRATIONS: Sequence[Integration] = (
             "body",
         ),
         options={"reconcile": "find_comment"},
+    ),
+    Integration(
+        name="create_response, OpenAI",
+        guarantee="held, and a person looks",
+        activity="create_response",
+        argument=_prompt,
+        service=_provider(
+            OpenAIServer, "RESPONSES", "openai", {"API_KEY": openai_server.API_KEY}, "input", path="/v1"
+        ),
+        options=_ASK,
+        by_hand={"response_id": "by hand", "text": "by hand"},
     ),
     Integration(
         name="put_object, S3",
@@ -548,8 +612,9 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             beginning.cancel()
             with suppress(asyncio.CancelledError):
                 await beginning
-            if isinstance(service, _Mail):
-                await _look_into(service, client, project, calls)
+            resolved = 0
+            if integration.by_hand is not None:
+                resolved = await _look_into(service, integration.by_hand, client, project, calls)
             _, left = await asyncio.wait(calls, timeout=_PATIENCE)
             if left:
                 story = await _story(client, project, [calls.index(call) for call in left])
@@ -570,7 +635,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             attempts=service.attempts(),
             effects=effects.total(),
             most=max(effects.values(), default=0),
-            asked=service.asked(),
+            asked=service.asked() + resolved,
             missing=len(calls) - len(effects),
         )
 
@@ -605,19 +670,26 @@ async def _begin(
         await asyncio.sleep(_EVERY)
 
 
-async def _look_into(mail: _Mail, client: Client, project: str, calls: Sequence[asyncio.Task[Any]]) -> None:
-    """Say of each held key what the mailbox says, until no call waits."""
+async def _look_into(
+    service: Service,
+    result: Mapping[str, Any],
+    client: Client,
+    project: str,
+    calls: Sequence[asyncio.Task[Any]],
+) -> int:
+    """Say of each held key what the service says, until no call waits; return how many that were."""
+    resolved = 0
     keys = DedupeKeys(client, organization="acme", project=project)
     async with asyncio.timeout(_PATIENCE):
         while not all(call.done() for call in calls):
             async for record in keys.list():
                 if record.state is KeyState.HELD:
-                    sent = record.key in mail.effects()
-                    receipt = {"message_id": "by hand", "transport": "smtp"}
+                    happened = record.key in service.effects()
                     with suppress(Exception):  # it is not over yet, or somebody was faster
-                        await keys.resolve(record.key, Happened(receipt) if sent else DidNotHappen())
-                        mail.resolved += 1
+                        await keys.resolve(record.key, Happened(result) if happened else DidNotHappen())
+                        resolved += 1
             await asyncio.sleep(1)
+    return resolved
 
 
 # ----------------------------------------------------------------------------------------------- command line

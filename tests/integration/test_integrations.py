@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import Client
 
 from tests.integration.integrations import INTEGRATIONS, Integration, kill
-from tests.support.postgres import REQUIRED, binaries
+from tests.support import dovecot, postgres
 
 pytestmark = [pytest.mark.torture, pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -17,9 +17,12 @@ async def test_each_effect_happens_once(
     real_client: Client, tmp_path: Path, integration: Integration
 ) -> None:
     """`python -m tests.integration.integrations` does the same, with hundreds of kills."""
-    if "PostgreSQL" in integration.name and binaries() is None:
-        assert os.environ.get(REQUIRED) != "1"
+    if "PostgreSQL" in integration.name and postgres.binaries() is None:
+        assert os.environ.get(postgres.REQUIRED) != "1"
         pytest.skip("PostgreSQL is not installed")
+    if "folder" in integration.name and (reason := dovecot.why_not()) is not None:
+        assert os.environ.get(dovecot.REQUIRED) != "1"
+        pytest.skip(reason)
     row = await kill(integration, real_client, kills=4, folder=tmp_path)
     assert (row.most, row.missing) == (1, 0)
     assert row.effects == row.keys > 0

@@ -23,6 +23,7 @@ from activities.email import (
     ResendTransport,
     email_transport,
 )
+from dedupe import DidNotHappen, Happened, StillUnknown
 from dedupe.execution.current import format_activity_id
 from dedupe.model.messages import DELEGATED
 
@@ -97,6 +98,11 @@ class Recorder:
         await self.go_on.wait()
         return EmailReceipt(message_id="1", transport="outbox")
 
+    async def find(self, email: Email, idempotency_key: str) -> StillUnknown:
+        """See `EmailTransport`."""
+        del email, idempotency_key
+        return StillUnknown()
+
 
 def environment(**info: Any) -> ActivityEnvironment:
     """Return a place to run an activity in."""
@@ -127,6 +133,17 @@ async def test_the_attempts_of_a_plain_call_leave_one_message(tmp_path: Path) ->
         place = environment(workflow_run_id=run, activity_id=activity_id, attempt=attempt)
         await place.run(activities.send_email, WELCOME)
     assert len(list((tmp_path / "new").iterdir())) == 3
+
+
+async def test_what_became_of_a_message_stands_in_the_outbox(tmp_path: Path) -> None:
+    """`find_email` finds what `send_email` left under the execution's key; Resend cannot be asked."""
+    activities = EmailActivities(OutboxTransport(tmp_path))
+    place = environment(activity_id="1")
+    assert await place.run(activities.find_email, WELCOME) == DidNotHappen()
+    receipt = await place.run(activities.send_email, WELCOME)
+    assert await place.run(activities.find_email, WELCOME) == Happened(receipt)
+    resend = ResendTransport(api_key=SecretStr("re_1"), sender="hello@acme.example")
+    assert await place.run(EmailActivities(resend).find_email, WELCOME) == StillUnknown()
 
 
 async def test_a_standalone_activity_has_a_key_of_its_own() -> None:

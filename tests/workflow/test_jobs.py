@@ -20,7 +20,7 @@ from activities.payments import Charge, ChargeReceipt, LedgerTransport, PaymentA
 from activities.slack import FolderTransport as SlackFolder
 from activities.slack import SlackActivities, SlackMessage, SlackReceipt, SlackTransport
 from activities.webhook import FolderTransport, WebhookActivities
-from dedupe import Scope, UnknownOutcomeError
+from dedupe import DidNotHappen, Scope, UnknownOutcomeError
 from dedupe.model.messages import CLAIM
 from tests.support.ground import Ground
 from workflows.digest import KEPT_FOR, Digest, DigestJob
@@ -45,6 +45,11 @@ class Refusing:
         """See `EmailTransport`."""
         self.keys.append(idempotency_key)
         raise provider_error(self._kind, f"the provider says no to {email.to}")
+
+    async def find(self, email: Email, idempotency_key: str) -> DidNotHappen:
+        """See `EmailTransport`."""
+        del email, idempotency_key
+        return DidNotHappen()
 
 
 class Declining(LedgerTransport):
