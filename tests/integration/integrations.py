@@ -90,8 +90,8 @@ class Service(Protocol):
         """Return how many requests asked for one; None: it does not count them."""
         ...
 
-    def asked(self) -> int:
-        """Return how many requests asked what became of one."""
+    def asked(self) -> int | None:
+        """Return how many requests asked what became of one; None: it does not count them."""
         ...
 
 
@@ -122,7 +122,7 @@ class Row:
     effects: int
     most: int
     """Effects of one key."""
-    asked: int
+    asked: int | None
     missing: int
     """Keys without an effect."""
 
@@ -236,6 +236,7 @@ class _Mail:
 
     environment: Mapping[str, str]
     mailbox: Mailbox
+    is_filed: bool
 
     def effects(self) -> Counter[str]:
         return Counter(str(message["Subject"]) for message in self.mailbox.taken)
@@ -243,9 +244,9 @@ class _Mail:
     def attempts(self) -> int:
         return self.mailbox.attempts
 
-    def asked(self) -> int:
-        """Return nothing: a folder does not count its readers."""
-        return 0
+    def asked(self) -> int | None:
+        """See `Service`."""
+        return None if self.is_filed else 0
 
 
 @contextmanager
@@ -280,7 +281,7 @@ def _serving(mailbox: Mailbox, more: Mapping[str, str] | None = None) -> Generat
             "WORKER_EMAIL__SENDER": "hello@acme.example",
             **(more or {}),
         }
-        yield _Mail(environment=environment, mailbox=mailbox)
+        yield _Mail(environment=environment, mailbox=mailbox, is_filed=more is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -612,7 +613,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             beginning.cancel()
             with suppress(asyncio.CancelledError):
                 await beginning
-            resolved = 0
+            resolved = None
             if integration.by_hand is not None:
                 resolved = await _look_into(service, integration.by_hand, client, project, calls)
             _, left = await asyncio.wait(calls, timeout=_PATIENCE)
@@ -635,7 +636,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             attempts=service.attempts(),
             effects=effects.total(),
             most=max(effects.values(), default=0),
-            asked=service.asked() + resolved,
+            asked=service.asked() if resolved is None else resolved,
             missing=len(calls) - len(effects),
         )
 
@@ -706,7 +707,8 @@ _PAGE = """# Integrations while their workers are killed
 Made by `make kills ARGS="--kills {kills} --page {page}"`, {day}, against the local services that the tests
 use. Calls of new keys begin five times a second; the only worker is killed (`kill -9`) at random moments.
 *Attempts* are requests that the service saw; a bucket and a database do not count them. *Unknowns asked*:
-requests that looked whether an effect had happened; a look may take several pages.
+requests that looked whether an effect had happened; a look may take several pages. A folder of mail does not
+count them.
 
 {table}
 """

@@ -51,6 +51,9 @@ def test_the_worker_takes_the_settings(monkeypatch: pytest.MonkeyPatch, deployme
     settings = load_settings()
     longest = settings.graceful_shutdown_timeout + settings.stop_timeout
     assert timedelta(seconds=pod["terminationGracePeriodSeconds"]) > longest
+    # The image works in /data, and what is written by default goes below that.
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert ("/data" in mounts) == (settings.role == "jobs")
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert settings.health_address == f"0.0.0.0:{ports['health']}"
     assert settings.metrics_address == f"0.0.0.0:{ports['metrics']}"
