@@ -42,7 +42,7 @@ $(LOCKED): requirements.lock
 .PHONY: lock
 lock: venv ## resolve the dependencies again (ARGS=--upgrade takes newer ones)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --group app --group dev --custom-compile-command "make lock" \
+	  --group app --group demo --group dev --custom-compile-command "make lock" \
 	  --output-file requirements.lock $(ARGS) pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --group app --constraint requirements.lock --custom-compile-command "make lock" \
