@@ -11,13 +11,14 @@ the order among those of the customer.
 
 import asyncio
 import math
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, assert_never
+from typing import Annotated, Literal, Protocol, Self, assert_never
 
 import stripe
 from annotated_types import Ge
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
 from stripe.params import PaymentIntentCreateParams, RefundCreateParams
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -67,6 +68,8 @@ class ChargeReceipt(BaseModel):
     currency: str
     replayed: bool
     """Whether an earlier request with the same idempotency key made the charge."""
+    live: bool = False
+    """Whether money moves: neither the ledger nor Stripe's test mode takes any."""
 
 
 class Refund(BaseModel):
@@ -331,6 +334,7 @@ def _receipt(intent: stripe.PaymentIntent) -> ChargeReceipt:
         amount=intent.amount,
         currency=intent.currency,
         replayed=response is not None and header(response.headers, "Idempotent-Replayed") == "true",
+        live=intent.livemode,
     )
 
 
@@ -348,12 +352,23 @@ class StripeSettings(Section):
     """Charges go through Stripe."""
 
     transport: Literal["stripe"] = "stripe"
+    mode: Literal["test", "live"] = "test"
+    """Live takes money. Give each mode a project of its own: a key that was charged in one is charged."""
     api_key: ApiKey
-    """Secret or restricted key that may create PaymentIntents."""
+    """Secret or restricted key of that mode that may create PaymentIntents: sk_test_..., rk_live_..."""
     base_url: HttpUrl = HttpUrl("https://api.stripe.com")
     """Where Stripe is."""
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long Stripe may stay silent: 1 second to 5 minutes."""
+
+    @model_validator(mode="after")
+    def _key_of_the_mode(self) -> Self:
+        if not re.match(f"[rs]k_{self.mode}_", self.api_key.get_secret_value()):
+            raise ValueError(
+                f"api_key is no key of {self.mode} mode (sk_{self.mode}_... or rk_{self.mode}_...): "
+                "use one, or set mode to the key's"
+            )
+        return self
 
 
 PaymentSettings = Annotated[LedgerSettings | StripeSettings, Field(discriminator="transport")]

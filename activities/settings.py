@@ -13,7 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 class Section(BaseModel):
     """A part of the worker's settings; a name it does not know is an error, not a typo that goes unseen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # a secret may be among it
+    )
 
 
 def _strip(key: SecretStr) -> SecretStr:

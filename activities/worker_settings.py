@@ -214,7 +214,7 @@ def _fault(fault: ErrorDetails) -> str:
         case "time_delta_parsing" | "time_delta_type":
             return f"{variable} is no duration: write it as PT25S, or as 00:00:25"
         case _:
-            return f"{variable} cannot be used: {fault['msg']}"
+            return f"{variable} cannot be used: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def variables() -> Iterator[str]:

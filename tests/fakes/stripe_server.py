@@ -173,6 +173,7 @@ def _intent(content: Mapping[str, str]) -> dict[str, Any]:
         "customer": content["customer"],
         "metadata": {"order_id": content.get("metadata[order_id]", "")},
         "status": "succeeded",
+        "livemode": False,
     }
 
 

@@ -262,11 +262,23 @@ def test_settings_choose_the_transport(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.delenv("APP_PAYMENTS__PATH")
     monkeypatch.setenv("APP_PAYMENTS__TRANSPORT", "stripe")
-    monkeypatch.setenv("APP_PAYMENTS__API_KEY", " sk_123 ")
+    monkeypatch.setenv("APP_PAYMENTS__API_KEY", " sk_test_123 ")
     settings = Worker().payments
-    assert settings == StripeSettings(api_key=SecretStr("sk_123"))
+    assert settings == StripeSettings(api_key=SecretStr("sk_test_123"))
     assert isinstance(payment_transport(settings), StripeTransport)
-    assert "sk_123" not in repr(settings)
+    assert "sk_test_123" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("mode", "key"), [("live", "sk_test_1"), ("test", "sk_live_1"), ("test", "sk_1"), (None, "rk_live_1")]
+)
+def test_a_key_of_the_other_mode_is_refused(mode: str | None, key: str) -> None:
+    """Who tests takes no money by accident, and who sells is not paid in play money. Test is the default."""
+    section = {"api_key": key} if mode is None else {"api_key": key, "mode": mode}
+    with pytest.raises(ValidationError, match=f"no key of {mode or 'test'} mode") as raised:
+        StripeSettings.model_validate(section)
+    assert key not in str(raised.value)
+    assert StripeSettings.model_validate({"api_key": "rk_live_1", "mode": "live"}).mode == "live"
 
 
 @pytest.mark.parametrize("name", ["PATH", "API_KEYS"])

@@ -160,6 +160,7 @@ async def test_a_payment_that_takes_days_is_a_receipt(server: StripeServer) -> N
         "amount": 1_099,
         "currency": "eur",
         "status": "processing",
+        "livemode": False,
     }
     server.inject(Fail(Answer(status=HTTPStatus.OK, body=intent)))
     assert (await transport(server.url).charge(ORDER, "k")).status == "processing"

@@ -5,7 +5,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
+from openai.types.responses import Response
 from pydantic import SecretStr
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
@@ -81,6 +83,18 @@ async def test_an_answer_is_waited_for(server: OpenAIServer, transport: OpenAITr
     [asked] = [request for request in server.requests if request.method == "POST"]
     assert b'"background":true' in asked.body
     assert b'"store":true' in asked.body
+
+
+async def test_the_stand_in_answers_what_is_published(
+    server: OpenAIServer, transport: OpenAITransport
+) -> None:
+    """Each of its responses is one by the types that OpenAI publishes with its SDK, strictly."""
+    for text in ("Hello", CUT_OFF, f"{FAILS}server_error"):
+        begun = await transport.begin(PROMPT.model_copy(update={"text": text}), "k")
+        await transport.wait(begun)
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {API_KEY}"}) as client:
+            answer = await client.get(f"{server.url}/v1/responses/{begun}")
+        Response.model_validate(answer.json())
 
 
 async def test_an_attempt_goes_on_with_what_was_begun(
