@@ -277,18 +277,20 @@ def _dedupe() -> None:
 @_where
 @_output
 @click.argument("key")
+@click.option("--earlier", is_flag=True, help="Also what was recorded before, the latest first.")
 @_command
-async def _show(keys: Keys, format: Format, key: str) -> int:
+async def _show(keys: Keys, format: Format, key: str, *, earlier: bool) -> int:
     """Print all that is known of a key: its outcome, or how its execution is getting on."""
     record = await keys.keys.get(key, **keys.scope)
     if record is None:
         print(await keys.absent(key), file=sys.stderr)
-        return 1
-    if format is Format.TABLE:
+    elif format is Format.TABLE:
         print_record(record, links=keys.links(record))
     else:
         print(as_json(record, **dict(keys.links(record))), flush=True)
-    return 0
+    if earlier:
+        await print_records(keys.keys.earlier(key, **keys.scope), format)
+    return 1 if record is None else 0
 
 
 @_dedupe.command("list")

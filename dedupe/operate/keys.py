@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
@@ -32,7 +33,7 @@ from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution
 from dedupe.model.outcome import Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
 from dedupe.operate.retry import recorded_call, require_failed, start_again
-from dedupe.operate.view import KeyRecord, KeyState, readable, view
+from dedupe.operate.view import KeyRecord, KeyState, readable, view, view_of_earlier
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
@@ -175,14 +176,39 @@ class DedupeKeys:
             if ScopedKey(scope=scope, owner=owner, key=record.key).format() == record.workflow_id:
                 yield record
 
+    async def earlier(
+        self, key: str, *, scope: Scope = Scope.PROJECT, job: str | None = None
+    ) -> AsyncIterator[KeyRecord]:
+        """Yield what was recorded under a key before, the latest first: executed again, expired or forgotten.
+
+        It comes from the service's visibility, as far back as the namespace retains what is closed; the
+        time-skipping server has none. Takes what `get` takes.
+
+        Raises:
+            InvalidDeduplicationKeyError: It is not a valid key.
+            UnreadableRecordError: The client cannot decode one of them.
+            RPCError: The service could not be asked.
+        """
+        key_id = self.workflow_id(key, scope=scope, job=job)
+        handle = KeyHandle(client=self._client, key_id=key_id)
+        async for each in self._found(f"{_KEYS} AND CloseTime IS NOT NULL AND WorkflowId = '{key_id}'"):
+            with readable(key_id):
+                run = await handle.run(each.run_id, although_forgotten=True)
+                if run is not None and run.closed is not None:
+                    yield view_of_earlier(key_id, run, run.closed, converter=self._client.data_converter)
+
     async def _ids(self, query: str, *, at_once: int = 0) -> AsyncIterator[str]:
+        async for each in self._found(query, at_once=at_once):
+            yield each.workflow_id
+
+    async def _found(self, query: str, *, at_once: int = 0) -> AsyncIterator[WorkflowExecution]:
         request = ListWorkflowExecutionsRequest(
             namespace=self._client.namespace, query=query, page_size=at_once
         )
         while True:
             response = await self._client.workflow_service.list_workflow_executions(request, retry=True)
             for each in response.executions:
-                yield each.execution.workflow_id
+                yield each.execution
             if not response.next_page_token:
                 return
             request.next_page_token = response.next_page_token

@@ -73,8 +73,11 @@ async def print_records(records: AsyncIterator[KeyRecord], format: Format) -> in
 
 def _print_table(records: Iterable[KeyRecord]) -> None:
     now = datetime.now(UTC)
+    records = list(records)
+    are_earlier = any(record.ended is not None for record in records)
     table = Table(box=None)
-    for name in ("key", "state", "activity", "gen.", "begun", "settled", "expires", "begun by"):
+    times = ("settled", "ended" if are_earlier else "expires")
+    for name in ("key", "state", "activity", "gen.", "begun", *times, "begun by"):
         table.add_column(name, overflow="fold")
     for record in records:
         table.add_row(
@@ -84,7 +87,7 @@ def _print_table(records: Iterable[KeyRecord]) -> None:
             str(record.generation),
             _ago(record.started_at, now),
             _ago(record.settled_at, now),
-            _ago(record.expires_at, now),
+            record.ended or _ago(record.expires_at, now),
             Text(record.started_by),
         )
     _console().print(table)
@@ -93,7 +96,9 @@ def _print_table(records: Iterable[KeyRecord]) -> None:
 def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None:
     """Print all that is known of one key."""
     now = datetime.now(UTC)
-    table = Table("", "", box=None, show_header=False)
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
 
     def add(name: str, value: str | Text | None) -> None:
         if value is not None:

@@ -18,7 +18,7 @@ from dedupe.errors import DedupeError, UnreadableRecordError
 from dedupe.key.attempts import Attempts
 from dedupe.model.messages import Start
 from dedupe.model.outcome import Abandoned, Failed, Succeeded
-from dedupe.model.record import Executing, Held, Settled
+from dedupe.model.record import Closed, Executing, Held, Run, Settled
 
 
 class KeyState(StrEnum):
@@ -66,6 +66,8 @@ class KeyRecord:
     """Who said what had happened, and why, where it was held before."""
     attempts: Attempts | None = None
     """How it is getting on; None unless it is executing. `list` leaves it out."""
+    ended: str | None = None
+    """How it stopped being what is recorded under the key; None: it is."""
 
 
 def view(
@@ -98,6 +100,42 @@ def view(
             return _settled(key_id, record, converter)
         case _ as never:
             assert_never(never)
+
+
+_ENDED = {
+    Closed.ITSELF: "it expired",
+    Closed.REPLACED: "executed again",
+    Closed.FORGOTTEN: "forgotten",
+    Closed.OUTSIDE: "its workflow was ended by something else",
+}
+
+
+def view_of_earlier(key_id: str, run: Run, closed: Closed, *, converter: DataConverter) -> KeyRecord:
+    """Return what was recorded once, as an operator sees it.
+
+    Args:
+        key_id: Id of the key's workflow.
+        run: What its history says.
+        closed: What ended it.
+        converter: Decodes failures.
+
+    Raises:
+        Exception: The failure converter cannot read a failure.
+    """
+    execution, end = run.execution, run.end
+    record: Executing | Held | Settled = Executing(execution=execution)
+    if end is not None:
+        record = Settled(
+            execution=execution,
+            outcome=end.outcome,
+            settled_at=end.at,
+            expires_at=None,
+            resolution=end.resolution,
+        )
+    elif run.unknown is not None:
+        record = Held(execution=execution, unknown=run.unknown)
+    seen = view(key_id, record, is_executing=False, converter=converter)
+    return replace(seen, ended=_ENDED[closed])
 
 
 def _settled(key_id: str, settled: Settled, converter: DataConverter) -> KeyRecord:

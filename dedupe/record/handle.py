@@ -72,15 +72,21 @@ class KeyHandle:
         run = await self.run()
         return Absent() if run is None else record_of(run, now=now)
 
-    async def run(self, run_id: str = "") -> Run | None:
+    async def run(self, run_id: str = "", *, although_forgotten: bool = False) -> Run | None:
         """Return the key's current run, or one run; None where the service knows none.
+
+        Args:
+            run_id: Of the run; "": of the current one.
+            although_forgotten: Whether it says how a run ended that was forgotten since.
 
         Raises:
             RPCError: The service could not be asked.
             Exception: See `Reader.run`.
         """
         events = await fetch(self.client, self.key_id, run_id=run_id)
-        return None if events is None else await self._reader.run(events)
+        if events is None:
+            return None
+        return await self._reader.run(events, although_forgotten=although_forgotten)
 
     async def wait(self, run_id: str, *, after: int = 0) -> None:
         """Wait until a run has an outcome, or an unknown one, or is closed, after one of its events.

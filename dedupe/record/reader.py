@@ -40,8 +40,12 @@ class Reader:
     key_id: str
     """Id of the key's workflow."""
 
-    async def run(self, events: Events) -> Run:
+    async def run(self, events: Events, *, although_forgotten: bool = False) -> Run:
         """Return what the history of a run says.
+
+        Args:
+            events: The history.
+            although_forgotten: Whether it says how a run ended that was forgotten since.
 
         Raises:
             UnreadableRecordError: The id is taken by something that is not a record.
@@ -66,7 +70,7 @@ class Reader:
             is_open=closed is None,
             answered=events.answered,
         )
-        if closed is Closed.FORGOTTEN:
+        if closed is Closed.FORGOTTEN and not (although_forgotten and start is not _NOTHING):
             return Run(execution=execution, closed=closed)
         ends = events.ends if start.hold else events.ends[:1]
         unknown = await self._unknown(events, execution)

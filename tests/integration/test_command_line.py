@@ -124,6 +124,13 @@ async def test_a_key_is_shown_listed_and_forgotten(running_server: str) -> None:
         assert (await command(running_server, "forget", key))[0] == 0
         status, _, said = await command(running_server, "show", key)
         assert status == 1
+        earlier = ""
+        while not earlier:  # visibility lags behind
+            _, earlier, _ = await command(running_server, "show", key, "--earlier")
+        assert json.loads(earlier) == {**record, "ended": "forgotten"}
+        _, table, _ = await command(running_server, "show", key, "--earlier", "--output", "table")
+        assert "ended" in table.splitlines()[0]
+        assert "forgotten" in table
         assert said == (
             f"nothing is recorded under {key!r}: "
             f"there is no workflow 'proj:acme/cli:{key}' in namespace 'default'\n"

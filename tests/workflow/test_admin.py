@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 
-from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyState, Scope
+from dedupe import DedupeKeys, InvalidDeduplicationKeyError, KeyRecord, KeyState, Scope
 from dedupe.errors import KeyChangedError, KeyExecutingError
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
@@ -231,6 +231,26 @@ async def test_only_what_was_listed_is_forgotten(real: Ground) -> None:
     ]
     assert await real.state() is KeyState.SUCCEEDED
     assert await real.state("other") is None
+
+
+async def test_what_was_recorded_before_is_told(real: Ground) -> None:
+    """The latest first: what was forgotten, and what failed and was executed again."""
+    real.effects.then(ApplicationError("no", non_retryable=True), "yes", "again")
+    async with real.worker():
+        await real.call(Call(skip_failure=True))
+        assert await real.call() == returned("yes")
+        assert await real.keys.forget("key")
+        assert await real.call() == returned("again")
+
+        async def told() -> list[KeyRecord] | None:  # visibility lags behind
+            found = [each async for each in real.keys.earlier("key")]
+            return found if len(found) == 2 else None
+
+        forgotten, failed = await until(told, what="two runs that are over")
+    assert (forgotten.state, forgotten.ended) == (KeyState.SUCCEEDED, "forgotten")
+    assert (failed.state, failed.ended) == (KeyState.FAILED, "executed again")
+    assert (forgotten.result_json, failed.failure) == ('"yes"', "no")
+    assert [each async for each in real.keys.earlier("another")] == []
 
 
 async def test_hidden_keys_that_were_listed_are_forgotten(real_grounds: Grounds) -> None:
