@@ -41,7 +41,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _KEYS = f"WorkflowType IN ('{IN_PLACE}', '{DELEGATED}')"
-_AT_ONCE = 50
+AT_ONCE = 50
 """Requests that are under way at the same time."""
 _PATIENCE = timedelta(seconds=5)
 _ROUNDS = 5
@@ -167,7 +167,7 @@ class DedupeKeys:
         for comparison, time in ((">=", since), ("<=", until)):
             if time is not None:
                 query += f" AND StartTime {comparison} '{time.astimezone(UTC).isoformat()}'"
-        async for record in _in_order(self._ids(query), self._get, at_once=_AT_ONCE):
+        async for record in in_order(self._ids(query), self._get, at_once=AT_ONCE):
             if record is None or not record.key.startswith(prefix):
                 continue
             if state not in {None, record.state} or activity not in {None, record.activity}:
@@ -374,7 +374,7 @@ class DedupeKeys:
             for key in keys:
                 yield key
 
-        async for forgotten in _in_order(given(), forget, at_once=_AT_ONCE):
+        async for forgotten in in_order(given(), forget, at_once=AT_ONCE):
             yield forgotten
 
     async def _is_executing(self, record: Executing | Settled) -> bool:
@@ -444,7 +444,7 @@ def _is_listed(record: Executing | Held | Settled, listed: KeyRecord) -> bool:
     return (record.execution.started_at, settled_at) == (listed.started_at, listed.settled_at)
 
 
-async def _in_order(
+async def in_order(
     given: AsyncIterator[T], function: Callable[[T], Awaitable[R]], *, at_once: int
 ) -> AsyncIterator[R]:
     """Yield what a function returns for each of many, in their order; some are under way at once."""

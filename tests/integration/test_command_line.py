@@ -233,11 +233,11 @@ async def test_what_failed_is_retried(running_server: str) -> None:
         assert await command(running_server, "retry", key, "--dry-run") == (
             0,
             f"{key}\n",
-            "1 would be retried\n",
+            "1 would be started again\n",
         )
         failing[0] = False
         status, job, said = await command(running_server, "retry", key, "--reason", "ticket 7")
-        assert (status, said) == (0, "1 started, 0 not\n")
+        assert (status, said) == (0, "started again\n")
         await client.get_workflow_handle(job.strip()).result()
         record = json.loads((await command(running_server, "show", key))[1])
         assert (record["state"], record["result_json"], record["generation"]) == ("succeeded", "42", 2)
@@ -246,6 +246,43 @@ async def test_what_failed_is_retried(running_server: str) -> None:
         status, _, said = await command(running_server, "retry", f"never-{key}")
         assert (status, "nothing is recorded" in said) == (2, True)
         assert (await command(running_server, "retry"))[0] == 2
+
+
+async def test_many_keys_are_resolved_and_retried_at_once(running_server: str, tmp_path: Path) -> None:
+    """Those of a file, or those that options say: each is tried, whatever became of the others."""
+    client = await Client.connect(running_server)
+    prefix = f"many-{uuid.uuid4()}"
+    held = [f"{prefix}-{number}" for number in range(3)]
+    plugin = dedupe.DedupePlugin(organization="acme", project="cli", task_queue="cli-keys")
+    async with Worker(
+        client, task_queue="cli-many", workflows=[HoldJob], activities=[double], plugins=[plugin]
+    ):
+        jobs = [
+            await client.start_workflow(HoldJob.run, key, id=f"job-{key}", task_queue="cli-many")
+            for key in held
+        ]
+
+        async def are_held() -> bool:
+            _, listed, _ = await command(
+                running_server, "list", "--state", "held", "--prefix", prefix, "--output", "jsonl"
+            )
+            return len(listed.splitlines()) == len(held)
+
+        await until(are_held, what="three keys that are held")
+        file = tmp_path / "keys.txt"
+        file.write_text(f"{held[0]}\n\nnever-{prefix}\n")
+        resolving = ("resolve", "--happened", "--result", "42", "--force")
+        status, _, said = await command(running_server, *resolving, "--file", str(file))
+        assert status == 2
+        assert "nothing is recorded" in said
+        assert said.endswith("1 resolved, 1 failed\n")
+        rest = (*resolving, "--prefix", prefix)
+        status, names, said = await command(running_server, *rest, "--dry-run")
+        assert (status, sorted(names.split()), said) == (0, held[1:], "2 would be resolved\n")
+        assert await command(running_server, *rest) == (0, "", "2 resolved, 0 failed\n")
+        assert [await job.result() for job in jobs] == [42, 42, 42]
+        status, _, said = await command(running_server, "retry", "--yes", *held)
+        assert (status, said.splitlines()[-1]) == (2, "0 started again, 3 failed")
 
 
 async def test_an_execution_that_is_under_way_is_shown(running_server: str) -> None:
@@ -360,7 +397,7 @@ async def test_many_keys_are_forgotten_at_once(running_server: str, tmp_path: Pa
 
         await until(are_listed, what="the listing of ten keys")
         status, _, said = await command(running_server, "forget", "--prefix", name, "--yes")
-        assert (status, said) == (0, "10 forgotten, 0 without a record, 0 failed\n")
+        assert (status, said) == (0, "10 forgotten, 0 failed\n")
     for which in ([], ["a-key", "--state", "failed"]):
         status, _, said = await command(running_server, "forget", *which)
         assert status == 2
