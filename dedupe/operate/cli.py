@@ -87,7 +87,8 @@ async def _list(keys: Keys, format: Format, limit: int | None, **chosen: Any) ->
             if count == limit:
                 return
 
-    await print_records(limited(), format)
+    if not await print_records(limited(), format) and format is Format.TABLE:
+        print("no key is recorded that fits", file=sys.stderr)
     return 0
 
 
