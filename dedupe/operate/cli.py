@@ -66,6 +66,8 @@ async def _show(keys: Keys, format: Format, key: str, *, earlier: bool) -> int:
     else:
         print(as_json(record, **dict(keys.links(record))), flush=True)
     if earlier:
+        if format is Format.TABLE:
+            print("\nearlier:")
         await print_records(keys.keys.earlier(key, **keys.scope), format)
     return 1 if record is None else 0
 

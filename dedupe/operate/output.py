@@ -77,7 +77,8 @@ def _print_table(records: Iterable[KeyRecord]) -> None:
     are_earlier = any(record.ended is not None for record in records)
     table = Table(box=None)
     times = ("settled", "ended" if are_earlier else "expires")
-    for name in ("key", "state", "activity", "gen.", "begun", *times, "begun by"):
+    reasons = ["why"] if any(record.failure or record.held for record in records) else []
+    for name in ("key", "state", "activity", "gen.", "begun", *times, "begun by", *reasons):
         table.add_column(name, overflow="fold")
     for record in records:
         table.add_row(
@@ -89,12 +90,13 @@ def _print_table(records: Iterable[KeyRecord]) -> None:
             _ago(record.settled_at, now),
             record.ended or _ago(record.expires_at, now),
             Text(record.started_by),
+            *(Text(record.failure or record.held or "") for _ in reasons),
         )
     _console().print(table)
 
 
 def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None:
-    """Print all that is known of one key."""
+    """Print all that is known of one key, as it is now."""
     now = datetime.now(UTC)
     table = Table(box=None, show_header=False)
     table.add_column()
