@@ -1,14 +1,27 @@
-"""Traces: with the SDK's interceptor a call has one trace, from the client's start to the effect."""
+"""Traces: by the SDK's interceptor or plugin a call is one trace, from the client's start to the effect."""
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
+from uuid import uuid4
 
+import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from temporalio.contrib.opentelemetry import TracingInterceptor
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.contrib.opentelemetry import (
+    OpenTelemetryPlugin,
+    ReplaySafeTracerProvider,
+    TracingInterceptor,
+    create_tracer_provider,
+)
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
 
+import dedupe
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned
 
@@ -16,10 +29,10 @@ from tests.support.scripts import Call, returned
 class Spans:
     """What was traced."""
 
-    def __init__(self) -> None:
+    def __init__(self, provider: TracerProvider | ReplaySafeTracerProvider | None = None) -> None:
         """Begin with nothing."""
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider()
+        provider = provider or TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.interceptor = TracingInterceptor(provider.get_tracer("tests"))
 
@@ -101,3 +114,58 @@ async def test_a_delegated_call_has_one_trace_as_well(real_grounds: Grounds) -> 
     async with ground.worker():
         assert await ground.call() == returned("argument")
     assert ways(spans.take())[f"{STARTED} > RunActivity:effect"] == 1
+
+
+@activity.defn
+async def traced_effect() -> None:
+    """Have a span of its own."""
+    with trace.get_tracer("tests").start_as_current_span("in the effect"):
+        pass
+
+
+@workflow.defn
+class TracedJob:
+    """Calls the activity within a span of its own."""
+
+    @workflow.run
+    async def run(self, key: str | None) -> None:
+        """Call it, with a key or without."""
+        within = timedelta(seconds=10)
+        with trace.get_tracer("tests").start_as_current_span("in the job"):
+            if key is None:
+                await workflow.execute_activity(traced_effect, start_to_close_timeout=within)
+            else:
+                await dedupe.execute_activity(
+                    traced_effect, deduplication_key=key, start_to_close_timeout=within
+                )
+
+
+async def test_the_plugin_traces_a_call_as_it_does_a_plain_one(
+    real_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`OpenTelemetryPlugin`, beside this package's: the user's own spans are where they belong, no orphans.
+
+    A call that is answered by a record ends with the span of the call.
+    """
+    provider = create_tracer_provider()
+    spans = Spans(provider)
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    task_queue = f"traced-{uuid4()}"
+    plugins = [
+        OpenTelemetryPlugin(add_temporal_spans=True),
+        dedupe.DedupePlugin(organization="acme", project=task_queue),
+    ]
+    config = real_client.config()
+    config["plugins"] = plugins
+    client = Client(**config)
+    found: list[Counter[str]] = []
+    async with Worker(client, task_queue=task_queue, workflows=[TracedJob], activities=[traced_effect]):
+        for key in (None, "key", "key"):
+            await client.execute_workflow(TracedJob.run, key, id=f"job-{uuid4()}", task_queue=task_queue)
+            found.append(ways(spans.take()))
+    plain, executed, reused = found
+    job = "StartWorkflow:TracedJob > RunWorkflow:TracedJob > in the job"
+    call = f"{job} > StartActivity:traced_effect"
+    assert plain[f"{call} > RunActivity:traced_effect > in the effect"] == 1
+    assert executed == plain
+    assert reused == Counter({way: count for way, count in plain.items() if "RunActivity" not in way})
