@@ -14,7 +14,7 @@ from temporalio.service import RPCError
 
 from dedupe.errors import DedupeError
 from dedupe.model.findings import DidNotHappen, Happened
-from dedupe.operate.keys import AT_ONCE, in_order
+from dedupe.operate.listing import AT_ONCE, in_order
 from dedupe.operate.options import FAILED, SECRET_VARIABLE, Keys, about, command, filters, listed, options
 from dedupe.operate.output import Format
 from dedupe.operate.view import KeyRecord, KeyState

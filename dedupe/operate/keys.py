@@ -4,15 +4,12 @@ All of it is between the caller and the service: no worker has to run.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ListWorkflowExecutionsRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -32,17 +29,12 @@ from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix
 from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution
 from dedupe.model.outcome import Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
+from dedupe.operate.listing import AT_ONCE, closed_runs, in_order, key_ids
 from dedupe.operate.retry import recorded_call, require_failed, start_again
 from dedupe.operate.view import KeyRecord, KeyState, readable, view, view_of_earlier
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-_KEYS = f"WorkflowType IN ('{IN_PLACE}', '{DELEGATED}')"
-AT_ONCE = 50
-"""Requests that are under way at the same time."""
 _PATIENCE = timedelta(seconds=5)
 _ROUNDS = 5
 """How often a key whose runs come and go is read again, until it is forgotten."""
@@ -122,8 +114,7 @@ class DedupeKeys:
             RPCError: The service could not be asked.
         """
         ids = prefix_of(scope, self._keyspace.owner(scope, job=job), key_prefix="")
-        query = f"{_KEYS} AND WorkflowId STARTS_WITH '{ids[:SHORTENED_HEAD]}'"
-        async for _ in self._ids(query, at_once=1):
+        async for _ in key_ids(self._client, prefix=ids[:SHORTENED_HEAD], page_size=1):
             return True
         return False
 
@@ -140,8 +131,8 @@ class DedupeKeys:
     ) -> AsyncIterator[KeyRecord]:
         """Yield the records of one scope.
 
-        They come from the service's visibility, which may lag behind; the time-skipping server has none. Each
-        costs a request, many of which are under way at once.
+        They come from the service's visibility, which may lag behind. Each costs a request, many of which are
+        under way at once.
 
         Args:
             prefix: What their keys begin with.
@@ -162,12 +153,9 @@ class DedupeKeys:
                 reason="with a key_secret keys have no prefixes. List them all"
             )
         owner = self._keyspace.owner(scope, job=job)
-        ids = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
-        query = f"{_KEYS} AND CloseTime IS NULL AND WorkflowId STARTS_WITH '{ids}'"
-        for comparison, time in ((">=", since), ("<=", until)):
-            if time is not None:
-                query += f" AND StartTime {comparison} '{time.astimezone(UTC).isoformat()}'"
-        async for record in in_order(self._ids(query), self._get, at_once=AT_ONCE):
+        head = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
+        ids = key_ids(self._client, prefix=head, since=since, until=until)
+        async for record in in_order(ids, self._get, at_once=AT_ONCE):
             if record is None or not record.key.startswith(prefix):
                 continue
             if state not in {None, record.state} or activity not in {None, record.activity}:
@@ -191,27 +179,11 @@ class DedupeKeys:
         """
         key_id = self.workflow_id(key, scope=scope, job=job)
         handle = KeyHandle(client=self._client, key_id=key_id)
-        async for each in self._found(f"{_KEYS} AND CloseTime IS NOT NULL AND WorkflowId = '{key_id}'"):
+        async for run_id in closed_runs(self._client, key_id=key_id):
             with readable(key_id):
-                run = await handle.run(each.run_id, although_forgotten=True)
+                run = await handle.run(run_id, although_forgotten=True)
                 if run is not None and run.closed is not None:
                     yield view_of_earlier(key_id, run, run.closed, converter=self._client.data_converter)
-
-    async def _ids(self, query: str, *, at_once: int = 0) -> AsyncIterator[str]:
-        async for each in self._found(query, at_once=at_once):
-            yield each.workflow_id
-
-    async def _found(self, query: str, *, at_once: int = 0) -> AsyncIterator[WorkflowExecution]:
-        request = ListWorkflowExecutionsRequest(
-            namespace=self._client.namespace, query=query, page_size=at_once
-        )
-        while True:
-            response = await self._client.workflow_service.list_workflow_executions(request, retry=True)
-            for each in response.executions:
-                yield each.execution
-            if not response.next_page_token:
-                return
-            request.next_page_token = response.next_page_token
 
     async def forget(
         self,
@@ -442,21 +414,3 @@ def _is_listed(record: Executing | Held | Settled, listed: KeyRecord) -> bool:
     """Return whether a record is the one that was listed, and stands where it stood."""
     settled_at = record.settled_at if isinstance(record, Settled) else None
     return (record.execution.started_at, settled_at) == (listed.started_at, listed.settled_at)
-
-
-async def in_order(
-    given: AsyncIterator[T], function: Callable[[T], Awaitable[R]], *, at_once: int
-) -> AsyncIterator[R]:
-    """Yield what a function returns for each of many, in their order; some are under way at once."""
-    under_way: deque[asyncio.Future[R]] = deque()
-    try:
-        async for each in given:
-            under_way.append(asyncio.ensure_future(function(each)))
-            if len(under_way) >= at_once:
-                yield await under_way.popleft()
-        while under_way:
-            yield await under_way.popleft()
-    finally:
-        for future in under_way:
-            future.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)

@@ -140,37 +140,43 @@ async def test_an_executing_key_is_not_forgotten_where_time_is_skipped(skipping:
         assert await skipping.keys.get("key") is None
 
 
-async def test_keys_are_listed_by_prefix_and_scope(real: Ground) -> None:
+async def test_keys_are_listed_by_prefix_and_scope(ground: Ground) -> None:
     """Listing yields the records of one scope whose keys begin with a prefix, and of no other."""
-    real.effects.then("result", ApplicationError("no"))
-    async with real.worker():
-        await real.call(Call(key="a/1"))
-        await real.call(Call(key="a/2"))
-        await real.script([Call(key="a%2F3"), Call(key="b"), Call(key="a/job", scope=Scope.JOB)])
+    ground.effects.then("result", ApplicationError("no"))
+    async with ground.worker():
+        await ground.call(Call(key="a/1"))
+        await ground.call(Call(key="a/2"))
+        await ground.script([Call(key="a%2F3"), Call(key="b"), Call(key="a/job", scope=Scope.JOB)])
 
         async def listed() -> bool:
-            return len([record async for record in real.keys.list()]) == 4
+            return len([record async for record in ground.keys.list()]) == 4
 
         await until(listed)
-        found = {record.key: record.state async for record in real.keys.list(prefix="a/")}
+        found = {record.key: record.state async for record in ground.keys.list(prefix="a/")}
         assert found == {"a/1": KeyState.SUCCEEDED, "a/2": KeyState.FAILED}
-        jobs = [record.key async for record in real.keys.list(scope=Scope.JOB, job="Script")]
+        jobs = [record.key async for record in ground.keys.list(scope=Scope.JOB, job="Script")]
         assert jobs == ["a/job"]
-        assert [record.key async for record in real.keys.list(prefix="c")] == []
+        assert [record.key async for record in ground.keys.list(prefix="c")] == []
+        assert await ground.keys.forget("a/1")
+
+        async def is_gone() -> bool:
+            return [record.key async for record in ground.keys.list(prefix="a/")] == ["a/2"]
+
+        await until(is_gone)
 
 
-async def test_long_keys_are_listed_and_others_of_the_same_spelling_are_not(real: Ground) -> None:
+async def test_long_keys_are_listed_and_others_of_the_same_spelling_are_not(ground: Ground) -> None:
     """A prefix may be longer than what is left of a long id, and upper case is another key."""
     long, prefix = "a" * 300, "a" * 200
-    async with real.worker():
-        await real.script([Call(key=long), Call(key=long.upper()), Call(key=f"{'a' * 190}{'b' * 110}")])
+    async with ground.worker():
+        await ground.script([Call(key=long), Call(key=long.upper()), Call(key=f"{'a' * 190}{'b' * 110}")])
 
         async def listed() -> bool:
-            return len([record async for record in real.keys.list()]) == 3
+            return len([record async for record in ground.keys.list()]) == 3
 
         await until(listed)
-        assert [record.key async for record in real.keys.list(prefix=prefix)] == [long]
-        assert [record.key async for record in real.keys.list(prefix="A")] == [long.upper()]
+        assert [record.key async for record in ground.keys.list(prefix=prefix)] == [long]
+        assert [record.key async for record in ground.keys.list(prefix="A")] == [long.upper()]
 
 
 async def test_keys_that_are_hidden_have_no_prefix(real_grounds: Grounds) -> None:

@@ -183,6 +183,25 @@ async def test_a_job_that_is_retried_is_awaited_to_its_end() -> None:
         assert await dd.now() - began >= DAY
 
 
+async def test_keys_are_listed() -> None:
+    """Those of calls and those that were given, executing ones too; since when is the server's time."""
+    async with dedupe.testing.environment(workflows=[Welcome], activities=[send]) as dd:
+        await dd.run(Welcome.run, 1)
+        await dd.sleep(DAY)
+        later = await dd.now()
+        await dd.given("page-7", activity=send, failed=ApplicationError("no"))
+        await dd.given("page-8", activity=send, executing=True)
+        listed = {record.key: record.state async for record in dd.keys.list()}
+        assert listed == {
+            "welcome-1": KeyState.SUCCEEDED,
+            "page-7": KeyState.FAILED,
+            "page-8": KeyState.EXECUTING,
+        }
+        assert {record.key async for record in dd.keys.list(since=later)} == {"page-7", "page-8"}
+        assert [record.key async for record in dd.keys.list(until=later)] == ["welcome-1"]
+        assert await dd.keys.has_any()
+
+
 async def test_jobs_run_at_once() -> None:
     """Jobs that are awaited together share executions, and none of their activities times out."""
     async with kit() as dd:
