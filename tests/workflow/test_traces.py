@@ -18,6 +18,7 @@ from temporalio.contrib.opentelemetry import (
     TracingInterceptor,
     create_tracer_provider,
 )
+from temporalio.contrib.opentelemetry.workflow import completed_span
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
@@ -114,6 +115,25 @@ async def test_a_delegated_call_has_one_trace_as_well(real_grounds: Grounds) -> 
     async with ground.worker():
         assert await ground.call() == returned("argument")
     assert ways(spans.take())[f"{STARTED} > RunActivity:effect"] == 1
+
+
+async def test_a_hook_gives_each_answer_a_span(real_grounds: Grounds) -> None:
+    """Of a call that executed nothing it names the key, and so whose execution it was."""
+
+    def span(call: dedupe.AnsweredCall) -> None:
+        completed_span(f"dedupe:{call.answer}", attributes={"dedupe.key": call.key_workflow_id})
+
+    spans = Spans()
+    ground = real_grounds(client_config={"interceptors": [spans.interceptor]}, on_answer=span)
+    async with ground.worker():
+        for _ in range(2):
+            assert await ground.call() == returned("argument")
+    answers = {each.name: each for each in spans.take() if each.name.startswith("dedupe:")}
+    assert set(answers) == {"dedupe:executed", "dedupe:reused"}
+    attributes = answers["dedupe:reused"].attributes
+    assert attributes is not None
+    assert attributes["dedupe.key"] == ground.keys.workflow_id("key")
+    assert answers["dedupe:reused"].parent is not None
 
 
 @activity.defn
