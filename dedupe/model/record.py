@@ -86,6 +86,8 @@ class Settled:
     """When it stops being a record; None: never."""
     resolution: str | None = None
     """Who said what happened, and why, where an operator did."""
+    recorded_by: str | None = None
+    """The identity of the client that recorded it; None: the service did, of a delegated execution."""
 
 
 Record = Absent | Executing | Held | Settled
@@ -112,6 +114,8 @@ class End:
     at: datetime
     resolution: str | None = None
     """Who said so, and why, where an operator did."""
+    recorded_by: str | None = None
+    """The identity of the client that recorded it; None: the service did, of a delegated execution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,7 @@ def _settled(run: Run, end: End, *, now: datetime) -> Record:
         settled_at=end.at,
         expires_at=None if ttl is None else end.at + ttl,
         resolution=end.resolution,
+        recorded_by=end.recorded_by,
     )
 
 

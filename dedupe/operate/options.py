@@ -100,8 +100,13 @@ class Keys:
         if self.where.ui is None:
             return []
         base = f"{self.where.ui.rstrip('/')}/namespaces/{quote(self.client.namespace, safe='')}/workflows"
-        ids = (("key's page", record.workflow_id), ("job's page", record.started_by))
-        return [(name, f"{base}/{quote(each, safe='')}") for name, each in ids]
+        job = quote(record.started_by, safe="")
+        if record.started_by_run is not None:
+            job += f"/{record.started_by_run}/history"
+        return [
+            ("key's page", f"{base}/{quote(record.workflow_id, safe='')}"),
+            ("job's page", f"{base}/{job}"),
+        ]
 
 
 def _converter(place: str | None) -> DataConverter:

@@ -111,6 +111,7 @@ def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None
     add("activity", Text(record.activity))
     add("begun", _when(record.started_at, now))
     add("begun by job", Text(record.started_by))
+    add("in its run", record.started_by_run)
     add("execution", f"generation {record.generation}")
     add("idempotency key", record.idempotency_key)
     if record.attempts is not None:
@@ -126,6 +127,8 @@ def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None
     if record.settled_at is not None:
         expires = "never" if record.expires_at is None else _when(record.expires_at, now)
         add("expires", expires)
+    if record.resolution is None and record.recorded_by is not None:
+        add("recorded by", Text(record.recorded_by))
     add("result", None if record.result_json is None else Text(record.result_json))
     add("resolved by", None if record.resolution is None else Text(record.resolution))
     add("failure", None if record.failure is None else Text(record.failure, "red"))

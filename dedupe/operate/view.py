@@ -51,6 +51,8 @@ class KeyRecord:
     started_at: datetime
     started_by: str
     """Workflow id of the job whose call was executed."""
+    started_by_run: str | None = None
+    """Run id of that job; None where the execution is delegated."""
     settled_at: datetime | None
     """When its end was recorded; None while it is executing."""
     expires_at: datetime | None
@@ -62,6 +64,9 @@ class KeyRecord:
     held: str | None = None
     """Why nobody knows what happened; None unless it is held."""
     held_since: datetime | None = None
+    recorded_by: str | None = None
+    """The identity of the worker that recorded its end, as it is in the Web UI; None where the execution is
+    delegated."""
     resolution: str | None = None
     """Who said what had happened, and why, where it was held before."""
     attempts: Attempts | None = None
@@ -131,6 +136,7 @@ def view_of_earlier(key_id: str, run: Run, closed: Closed, *, converter: DataCon
             settled_at=end.at,
             expires_at=None,
             resolution=end.resolution,
+            recorded_by=end.recorded_by,
         )
     elif run.unknown is not None:
         record = Held(execution=execution, unknown=run.unknown)
@@ -160,7 +166,7 @@ def _settled(key_id: str, settled: Settled, converter: DataConverter) -> KeyReco
         result_json=result,
         failure=failure,
     )
-    return replace(record, resolution=settled.resolution)
+    return replace(record, resolution=settled.resolution, recorded_by=settled.recorded_by)
 
 
 def _reason(failed: Failed, converter: DataConverter) -> str:
@@ -204,6 +210,7 @@ def _record(
         idempotency_key=start.idempotency_key,
         started_at=started_at,
         started_by=start.caller,
+        started_by_run=None if start.owner is None else start.owner.run_id,
         settled_at=settled_at,
         expires_at=expires_at,
         result_json=result_json,

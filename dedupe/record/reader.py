@@ -126,6 +126,7 @@ class Reader:
                 outcome=decode_outcome(payload),
                 at=max(at, time_of_outcome(payload) or at),
                 resolution=": ".join(filter(None, [signal.identity, *reasons])) if notes else None,
+                recorded_by=signal.identity or None,
             )
         scheduled = events.scheduled[scheduled_id(end)]
         return End(outcome=await self.activity_outcome(end, scheduled, workflow_type=DELEGATED), at=at)

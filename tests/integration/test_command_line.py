@@ -129,7 +129,7 @@ async def test_a_key_is_shown_listed_and_forgotten(running_server: str) -> None:
             _, earlier, _ = await command(running_server, "show", key, "--earlier")
         assert json.loads(earlier) == {**record, "ended": "forgotten"}
         _, table, _ = await command(running_server, "show", key, "--earlier", "--output", "table")
-        assert "ended" in table.splitlines()[0]
+        assert "ended" in table.splitlines()[2]
         assert "forgotten" in table
         assert said == (
             f"nothing is recorded under {key!r}: "
