@@ -108,13 +108,13 @@ class DedupeKeys:
         return self._keyspace.scoped(key, scope=scope, job=job).format()
 
     async def has_any(self, *, scope: Scope = Scope.PROJECT, job: str | None = None) -> bool:
-        """Return whether there is any key of one scope, by the service's visibility.
+        """Return whether there is, or was, any key of one scope, by the service's visibility.
 
         Raises:
             RPCError: The service could not be asked.
         """
         ids = prefix_of(scope, self._keyspace.owner(scope, job=job), key_prefix="")
-        async for _ in key_ids(self._client, prefix=ids[:SHORTENED_HEAD], page_size=1):
+        async for _ in key_ids(self._client, prefix=ids[:SHORTENED_HEAD], or_closed=True, page_size=1):
             return True
         return False
 

@@ -31,6 +31,7 @@ async def key_ids(
     prefix: str,
     since: datetime | None = None,
     until: datetime | None = None,
+    or_closed: bool = False,
     page_size: int = 0,
 ) -> AsyncIterator[str]:
     """Yield the ids of keys' workflows.
@@ -40,6 +41,7 @@ async def key_ids(
         prefix: What they begin with.
         since: When their executions were begun, at the earliest.
         until: When their executions were begun, at the latest.
+        or_closed: Whether to yield those that are closed as well, of which the last run may be no record.
         page_size: How many are asked for at a time; 0: as the service likes.
 
     Raises:
@@ -50,7 +52,9 @@ async def key_ids(
             if key_id.startswith(prefix):
                 yield key_id
         return
-    query = f"{_KEYS} AND CloseTime IS NULL AND WorkflowId STARTS_WITH '{prefix}'"
+    query = f"{_KEYS} AND WorkflowId STARTS_WITH '{prefix}'"
+    if not or_closed:
+        query += " AND CloseTime IS NULL"
     for comparison, time in ((">=", since), ("<=", until)):
         if time is not None:
             query += f" AND StartTime {comparison} '{time.astimezone(UTC).isoformat()}'"
