@@ -86,8 +86,8 @@ docs: venv ## build the documentation as a site, in docs/site/_build; warnings a
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site docs docs/site/_build $(ARGS)
 
 .PHONY: test
-test: venv ## run the tests, but for the long ones
-	$(BIN)/python -m pytest $(ARGS)
+test: venv ## run the tests, but for the long ones, in two processes
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 .PHONY: torture
 torture: venv ## break everything, for minutes and hours, and print what came of it

@@ -1,7 +1,7 @@
 """A real server for the session, one that skips time for each module; and a ground on them for each test."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,8 +9,46 @@ import pytest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from tests.integration.fault_table import TABLE, Table
 from tests.support.ground import Ground, Grounds
 from tests.support.servers import dev_server, time_skipping_server, virtual_time_server
+
+_FAULTS = "faults"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the table of faults."""
+    config.stash[TABLE] = Table()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let reports travel from process to process: what tests log may hold half a character."""
+    report = yield
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the table of faults to the process that prints it, where the tests run in several."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_FAULTS] = session.config.stash[TABLE].dump()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the table of faults of one process."""
+    node.config.stash[TABLE].load(getattr(node, "workeroutput", {}).get(_FAULTS, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the faults of this run did."""
+    lines = terminalreporter.config.stash[TABLE].lines()
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

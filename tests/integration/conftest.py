@@ -84,20 +84,6 @@ async def server(server_image: str) -> AsyncIterator[TemporalContainer]:
         yield container
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin the table of faults."""
-    config.stash[TABLE] = Table()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the faults of this run did."""
-    lines = terminalreporter.config.stash[TABLE].lines()
-    if lines:
-        terminalreporter.section("faults")
-        for line in lines:
-            terminalreporter.write_line(line)
-
-
 @pytest.fixture(scope="session")
 def table(pytestconfig: pytest.Config) -> Table:
     """The table that is printed at the end of the run."""

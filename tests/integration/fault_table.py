@@ -1,10 +1,12 @@
 """The table at the end of a run: faults, calls, executions, what was recorded, how long recovery took."""
 
+import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -80,6 +82,15 @@ class Table:
                 self._rows[index] = _together(other, row)
                 return
         self._rows.append(row)
+
+    def dump(self) -> list[dict[str, Any]]:
+        """Return the rows as they can be sent to another process."""
+        return [dataclasses.asdict(row) for row in self._rows]
+
+    def load(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add the rows of another process."""
+        for row in rows:
+            self.add(Row(**row))
 
     def lines(self) -> list[str]:
         """Return the table as text; nothing where no faults were injected."""
