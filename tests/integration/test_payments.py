@@ -23,7 +23,7 @@ pytestmark = pytest.mark.faults
 _JOBS = 3
 """Calls of each key, all at once."""
 
-_ALONE = ("after-the-record", "after-a-claim-waits")
+_ALONE = ("after-the-acquisition", "after-the-record", "after-a-claim-waits")
 """Points that one attempt reaches once: one whose process ends at another point first never gets there."""
 
 
