@@ -1,4 +1,4 @@
-"""The process: run a worker until it is told to stop, and end a program without a crash.
+"""The process: run a worker until a signal stops it, and end a program without a crash.
 
 It runs in a worker's or a client's own process, around everything else.
 """

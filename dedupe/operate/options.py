@@ -196,7 +196,7 @@ def _interrupted(*_: object) -> None:
 def command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., int]:
     """Run a command that asks the service."""
 
-    def run_it(
+    def asking(
         organization: str,
         project: str,
         scope: str,
@@ -229,8 +229,8 @@ def command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., 
             print(f"dedupe: {getattr(error, 'message', error)}", file=sys.stderr)
             return FAILED
 
-    run_it.__name__, run_it.__doc__ = function.__name__.lstrip("_"), function.__doc__
-    return run_it
+    asking.__name__, asking.__doc__ = function.__name__.lstrip("_"), function.__doc__
+    return asking
 
 
 def listed(keys: Keys, chosen: dict[str, Any]) -> AsyncIterator[KeyRecord]:

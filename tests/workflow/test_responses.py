@@ -34,7 +34,7 @@ class AskJob:
 
 
 class Interrupted(OpenAITransport):
-    """Finds OpenAI busy once it has begun a response."""
+    """Finds OpenAI busy once it has begun the first response."""
 
     def __init__(self, server: OpenAIServer) -> None:
         """Ask this server."""
@@ -44,7 +44,8 @@ class Interrupted(OpenAITransport):
     async def begin(self, prompt: Prompt, idempotency_key: str) -> str:
         """See `ResponseTransport`."""
         response_id = await super().begin(prompt, idempotency_key)
-        self._server.inject(Refuse(error(503, "overloaded", "Later")))
+        if len(self._server.effects) == 1:
+            self._server.inject(Refuse(error(503, "overloaded", "Later")))
         return response_id
 
 
