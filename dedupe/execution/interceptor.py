@@ -115,6 +115,7 @@ class _Inbound(ActivityInboundInterceptor):
         async def effect(start: Start) -> Any:
             return await self._within(
                 input,
+                attempt.key,
                 Execution(
                     key=ScopedKey.parse(order.key_id).key,
                     generation=start.generation,
@@ -136,6 +137,7 @@ class _Inbound(ActivityInboundInterceptor):
         key = KeyHandle(client=self._worker.client, key_id=inquiry.key_id)
         finding = await self._within(
             input,
+            key,
             Execution(
                 key=ScopedKey.parse(inquiry.key_id).key,
                 generation=inquiry.generation,
@@ -200,7 +202,7 @@ class _Inbound(ActivityInboundInterceptor):
             task_queue=self._worker.task_queue,
         )
 
-    async def _within(self, input: ExecuteActivityInput, execution: Execution) -> Any:
+    async def _within(self, input: ExecuteActivityInput, key: KeyHandle, execution: Execution) -> Any:
         """Run an activity of the user's within an execution."""
         if isinstance(input.fn, Twin):
             input.fn = input.fn.original
@@ -209,7 +211,7 @@ class _Inbound(ActivityInboundInterceptor):
             input.fn = InProcess(input.fn, execution)
         token = CURRENT.set(execution)
         try:
-            with shielded(cancellation_of(self), self._worker.client, grace=self._worker.grace):
+            with shielded(cancellation_of(self), key, grace=self._worker.grace):
                 return await self.next.execute_activity(input)
         finally:
             CURRENT.reset(token)

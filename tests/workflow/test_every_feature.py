@@ -201,6 +201,15 @@ class Pending:
     client: Client
     job: WorkflowHandle[Any, Any]
     activity_id: str
+    is_told: bool
+    """Whether the activity hears of what is done to its call."""
+
+    async def reaction(self) -> None:
+        """Wait until the activity was cancelled. Where it is not told, give it the time it would take."""
+        if self.is_told:
+            await until(_cancelled, what="the activity's cancellation")
+        else:
+            await asyncio.sleep(0.3)
 
     @property
     def execution(self) -> WorkflowExecution:
@@ -224,6 +233,11 @@ async def _complete(pending: Pending) -> None:
     await pending.handle.complete({"by": "hand"})
 
 
+async def _complete_early(pending: Pending) -> None:
+    await _complete(pending)
+    await pending.reaction()
+
+
 async def _fail(pending: Pending) -> None:
     await pending.handle.fail(ApplicationError("by hand", 1, type="ByHand", non_retryable=True))
 
@@ -232,6 +246,7 @@ async def _pause(pending: Pending) -> None:
     service = pending.client.workflow_service
     await service.pause_activity(PauseActivityRequest(**pending.names))
     await until(lambda: _paused(pending), what="the pause")
+    await pending.reaction()
     gate.set()
     await service.unpause_activity(UnpauseActivityRequest(**pending.names))
 
@@ -243,7 +258,7 @@ async def _paused(pending: Pending) -> bool:
 
 async def _reset(pending: Pending) -> None:
     await pending.client.workflow_service.reset_activity(ResetActivityRequest(**pending.names))
-    await until(_cancelled, what="the reset")
+    await pending.reaction()
     gate.set()
 
 
@@ -262,13 +277,13 @@ async def _shorten(pending: Pending) -> None:
 
 async def _cancel_call(pending: Pending) -> None:
     await pending.job.signal("cancel")
-    await asyncio.sleep(0.3)
+    await pending.reaction()
     gate.set()
 
 
 async def _cancel_job(pending: Pending) -> None:
     await pending.job.cancel()
-    await asyncio.sleep(0.3)
+    await pending.reaction()
     gate.set()
 
 
@@ -339,7 +354,7 @@ ROWS: dict[str, Row] = {
         operator=_cancel_call,
         differs="refused: a cancelled call ends at once, and the execution goes on for the others",
     ),
-    "completed by an operator while it runs": Row(activity="waits", operator=_complete, again=False),
+    "completed by an operator while it runs": Row(activity="waits", operator=_complete_early, again=False),
     "paused and let go": Row(activity="waits", options={"retry_policy": TWICE}, operator=_pause),
     "reset": Row(activity="waits", options={"retry_policy": TWICE}, operator=_reset),
     "options changed by an operator": Row(activity="waits", operator=_shorten),
@@ -496,7 +511,8 @@ async def carry_out(
             return next((each.activity_id for each in found if seen), "")
 
         activity_id = await until(pending, what="the activity")
-        await operator(Pending(ground.server, job, activity_id))
+        is_told = key is None or not ROWS[name].differs
+        await operator(Pending(ground.server, job, activity_id, is_told))
     async with asyncio.timeout(30):
         told = await job.result()
     took = time.monotonic() - began
