@@ -8,6 +8,7 @@ arguments, and an interceptor that expects some would fail the call.
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 from temporalio import activity
@@ -87,6 +88,14 @@ def _as_called(policy: RetryPolicy) -> RetryPolicy:
     return dataclasses.replace(policy, non_retryable_error_types=types[: -len(NO_ANSWERS)] or None)
 
 
+def _from_activity(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without our frames above the user's: of a failure the service keeps 4 KB."""
+    below = traceback
+    while below is not None and below.tb_frame.f_globals.get("__name__", "").startswith("dedupe."):
+        below = below.tb_next
+    return below or traceback
+
+
 class _Inbound(ActivityInboundInterceptor):
     def __init__(self, next: ActivityInboundInterceptor, worker: ExecutionInterceptor) -> None:
         super().__init__(next)
@@ -123,7 +132,11 @@ class _Inbound(ActivityInboundInterceptor):
                 ),
             )
 
-        payload = await attempt.run(effect, encode=attempt.key.encode_result)
+        try:
+            payload = await attempt.run(effect, encode=attempt.key.encode_result)
+        except BaseException as error:
+            error.__traceback__ = _from_activity(error.__traceback__)
+            raise
         return carry([payload], self._worker.client.data_converter.payload_converter)
 
     async def _reconcile(self, input: ExecuteActivityInput, header: Payload) -> RawValue:

@@ -127,7 +127,8 @@ async def progresses() -> list[Any]:
 async def fails(kind: str) -> None:
     """Fail in one of many ways."""
     seen.append(activity.info().attempt)
-    raise FAILURES[kind]
+    error = FAILURES[kind]()
+    raise error
 
 
 def _caused() -> Exception:
@@ -136,14 +137,14 @@ def _caused() -> Exception:
     return error
 
 
-FAILURES: dict[str, Exception] = {
-    "a plain exception": ValueError("no"),
-    "a chain of causes": _caused(),
-    "details": ApplicationError("refused", {"code": 7}, [1, "two"], type="Refused"),
-    "no retry": ApplicationError("never", type="Never", non_retryable=True),
-    "a delay of its own": ApplicationError("later", next_retry_delay=MOMENT),
-    "benign": ApplicationError("no alarm", category=ApplicationErrorCategory.BENIGN),
-    "no message": ApplicationError(""),
+FAILURES: dict[str, Callable[[], Exception]] = {
+    "a plain exception": lambda: ValueError("no"),
+    "a chain of causes": _caused,
+    "details": lambda: ApplicationError("refused", {"code": 7}, [1, "two"], type="Refused"),
+    "no retry": lambda: ApplicationError("never", type="Never", non_retryable=True),
+    "a delay of its own": lambda: ApplicationError("later", next_retry_delay=MOMENT),
+    "benign": lambda: ApplicationError("no alarm", category=ApplicationErrorCategory.BENIGN),
+    "no message": lambda: ApplicationError(""),
 }
 
 
@@ -461,6 +462,7 @@ HELD = {
     "a heartbeat that stays out",
     "the whole time is over",
     "attempts that do not fit into the whole time",
+    "paused and let go",  # its attempt is cancelled
     "reset",  # attempts are counted anew, so nobody can tell how many there were
 }
 """Rows in which an attempt ends without an answer: where that is held, the call waits."""

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
+from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
@@ -212,6 +213,27 @@ async def test_a_failure(real: Ground, attempts: int) -> None:
     assert keyed == plain
     assert keyed.errors[-1] == ("ApplicationError", "Refused", "not acme", "({'number': 7},)")
     assert seen == list(range(1, attempts + 1))
+
+
+async def test_a_stack_trace(real: Ground) -> None:
+    """It shows no more frames of ours than that of an activity without a key does."""
+    made = bench(real)
+    async with made.worker():
+        traces = [await _stack_trace(made, key) for key in (None, str(uuid4()))]
+    plain, keyed = ([line for line in trace if line.startswith("  File")] for trace in traces)
+    ours = Path(dedupe.__file__).parent.as_posix()
+    assert [line for line in keyed if ours not in line] == [line for line in plain if ours not in line]
+    assert len(keyed) <= len(plain)
+    assert "in refuse" in keyed[-1]
+
+
+async def _stack_trace(made: Bench, key: str | None) -> list[str]:
+    """Return the lines of the stack trace of a call that fails."""
+    job = await made.start(Ask(key=key, activity="refuse", arguments=[ORDER]))
+    await job.result()
+    history = await job.fetch_history()
+    [failed] = [event for event in history.events if event.HasField("activity_task_failed_event_attributes")]
+    return failed.activity_task_failed_event_attributes.failure.stack_trace.splitlines()
 
 
 async def test_arguments_that_do_not_decode(real: Ground) -> None:
