@@ -3,13 +3,7 @@
 import asyncio
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -21,76 +15,20 @@ from testcontainers.core.docker_client import DockerClient
 from tests.integration.processes import ROOT
 from tests.integration.temporal_container import LABEL
 from tests.integration.worker_command import welcome
+from tests.support.debian import debian, why_no_debian
 from tests.support.servers import free_port
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.torture, pytest.mark.timeout(600)]
 
-_BASE = """\
-FROM scratch
-ADD rootfs.tar /
-COPY wheels /wheels
-ENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels
-"""
-"""Nothing is pulled: the packages come from where the machine's own do, the wheels were downloaded before."""
-
-
-_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-
-
-def _debootstrap() -> str | None:
-    """Return the program that makes a Debian; None where it is not there, or would not work."""
-    return shutil.which("mmdebstrap") if _SOURCES.exists() and os.getuid() == 0 else None
-
-
-@contextmanager
-def _base(engine: Any) -> Generator[str]:
-    """Yield the name of an image with Debian's Python, and the wheels that the worker's lock names."""
-    program = _debootstrap()
-    assert program is not None
-    suite = next(
-        line.partition("=")[2]
-        for line in Path("/etc/os-release").read_text().splitlines()
-        if line.startswith("VERSION_CODENAME=")
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        packages = "python3,python3-venv,ca-certificates"
-        subprocess.run(
-            [
-                program,
-                "--quiet",
-                "--variant=minbase",
-                f"--include={packages}",
-                suite,
-                "rootfs.tar",
-                _SOURCES,
-            ],
-            cwd=folder,
-            check=True,
-        )
-        lock = ROOT / "deploy" / "requirements.lock"
-        options = ["-qq", "--no-deps", "--require-hashes", "--only-binary=:all:", "--dest", "wheels"]
-        subprocess.run(
-            [sys.executable, "-m", "pip", "download", *options, "--requirement", lock], cwd=folder, check=True
-        )
-        Path(folder, "Dockerfile").write_text(_BASE)
-        image, _ = engine.images.build(path=folder, tag=f"temporal-dedupe-debian:{os.getpid()}", rm=True)
-    try:
-        yield image.tags[0]
-    finally:
-        for left in engine.images.list(filters={"dangling": True}):  # the build stage, which stands on it
-            if any(layer["Id"] == image.id for layer in left.history()):
-                engine.images.remove(left.id)
-        engine.images.remove(image.id)
-
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[str]:
     """The image that deploy/Dockerfile makes."""
-    if _debootstrap() is None:
-        pytest.skip("needs root on Debian, and mmdebstrap")
+    if why := why_no_debian():
+        pytest.skip(why)
     engine = DockerClient().client
-    with _base(engine) as base:
+    with debian(engine) as base:
         tag = f"temporal-dedupe-worker:{os.getpid()}"
         engine.images.build(
             path=str(ROOT), dockerfile="deploy/Dockerfile", tag=tag, buildargs={"PYTHON": base}, rm=True
