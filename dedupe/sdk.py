@@ -4,14 +4,21 @@ Each has a fallback, or fails at once and clearly; `tests/unit/test_sdk.py` fail
 """
 
 import dataclasses
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from temporalio import activity, workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.worker import ActivityInboundInterceptor, Interceptor, Worker, WorkflowOutboundInterceptor
 
 _DEFINITION = "__temporal_activity_definition"
 """Attribute in which `activity.defn` leaves the definition of an activity."""
+_TRACER = "_tracer-data"
+"""Header in which the SDK's interceptor and plugin for OpenTelemetry hand on the context of a trace."""
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+"""Version, id of the trace, id of the span, and flags, in hexadecimal: https://www.w3.org/TR/trace-context/"""
 
 
 class Definition(Protocol):
@@ -42,6 +49,18 @@ def set_definition(function: object, definition: Definition, *, name: str) -> No
     """Define an activity as another one is defined, under another name."""
     changed = dataclasses.replace(cast("Any", definition), name=name, fn=function)
     setattr(function, _DEFINITION, changed)
+
+
+def traceparent_in(headers: Mapping[str, Payload]) -> str | None:
+    """Return where the spans of a call belong, as its headers say; None: nothing traces it."""
+    header = headers.get(_TRACER)
+    if header is None:
+        return None
+    try:
+        found = _TRACEPARENT.match(json.loads(header.data)["traceparent"])
+    except (ValueError, TypeError, KeyError):  # another propagator's
+        return None
+    return None if found is None else found[0]
 
 
 def name_of(activity: object) -> str:

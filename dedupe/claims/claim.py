@@ -202,7 +202,7 @@ class _Attempt:
             match decision:
                 case Answer():
                     mine = isinstance(record, Settled) and record.execution.start.call == self._call
-                    return (replace(decision, how=How.EXECUTED) if mine else decision).encode()
+                    return (replace(decision, how=How.EXECUTED, executor=None) if mine else decision).encode()
                 case Refuse(error):
                     raise error
                 case Share(execution):

@@ -55,6 +55,7 @@ from dedupe.model.messages import (
     WITHIN,
     Claim,
     Execute,
+    Executor,
     Inquiry,
     NotHeld,
     Order,
@@ -76,6 +77,7 @@ from dedupe.model.outcome import (
     How,
     Outcome,
     Succeeded,
+    SucceededAnswer,
     decode_answer,
     decode_outcome,
     encode_outcome,
@@ -99,6 +101,10 @@ _ASK_AGAIN = timedelta(seconds=1)
 _ASK_AGAIN_AT_LAST = timedelta(minutes=10)
 _OVER = timedelta(milliseconds=1)
 """What is left of a call that is over: its next activity times out as the call would."""
+
+
+CallEnd = SucceededAnswer | FailedAnswer | FailedResult
+"""What the call gets. A `FailedResult` is that of a call which has no answer, and skips failures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,16 +184,36 @@ class _Outbound(WorkflowOutboundInterceptor):
             activity=call.question.activity,
             called_at=call.question.called_at,
         )
+        answer: CallEnd | None = None
         try:
-            answer, end = await self._carry_out(call)
+            answer = await self._carry_out(call)
+            how, end = self._open(call, answer)
         except Exception as error:
-            report(answer_of(error), end=error)
+            report(answer_of(error), end=error, executor=_executor(call, answer))
             raise
-        report(answer, end=end)
+        report(how, end=end, executor=_executor(call, answer))
         return end
 
-    async def _carry_out(self, call: Call) -> tuple[CallAnswer, Any]:
-        """Go from one activity to the next until there is an answer. Return how it was, and what it is."""
+    def _open(self, call: Call, answer: CallEnd) -> tuple[CallAnswer, Any]:
+        """Return how a call was answered, and what it returns.
+
+        Raises:
+            ActivityError: The activity failed, and the call does not skip that.
+            UnreadableRecordError: The answer is of another type.
+        """
+        match answer:
+            case SucceededAnswer():
+                return CallAnswer(answer.how.value), open_result(call, answer.result)
+            case FailedAnswer():
+                converter = self._settings.failure_converter
+                return CallAnswer.FAILED, open_failure(call, answer, converter=converter)
+            case FailedResult():
+                return CallAnswer.FAILED, answer
+            case _ as never:
+                assert_never(never)
+
+    async def _carry_out(self, call: Call) -> CallEnd:
+        """Go from one activity to the next until there is an answer."""
         payload = await self._peeking.peek(call)
         in_place = False
         while (answer := decode_answer(payload)) is None:
@@ -197,13 +223,11 @@ class _Outbound(WorkflowOutboundInterceptor):
                 self._peeking.learn(call, executed=False)
             end = await self._go_on(call, referral)
             if isinstance(end, FailedResult):
-                return CallAnswer.FAILED, end
+                return end
             payload = end
-        if isinstance(answer, FailedAnswer):
-            self._peeking.learn(call, executed=False)
-            return CallAnswer.FAILED, open_failure(call, answer, converter=self._settings.failure_converter)
-        self._peeking.learn(call, executed=in_place and answer.how is How.EXECUTED)
-        return CallAnswer(answer.how.value), open_result(call, answer.result)
+        executed = isinstance(answer, SucceededAnswer) and answer.how is How.EXECUTED
+        self._peeking.learn(call, executed=in_place and executed)
+        return answer
 
     async def _go_on(self, call: Call, referral: Referral) -> Payload | FailedResult:
         """Do what a call was told to do next. Return what came of it."""
@@ -432,6 +456,17 @@ def _is_of_attempt(error: ActivityError) -> bool:
         TimeoutType.START_TO_CLOSE,
         TimeoutType.HEARTBEAT,
     }
+
+
+def _executor(call: Call, answer: CallEnd | None) -> Executor | None:
+    """Return whose execution an answer comes from; None where that is not known."""
+    match answer:
+        case SucceededAnswer(executor=None, how=How.JOINED | How.REUSED) | FailedResult() | None:
+            return None
+        case SucceededAnswer(executor=None) | FailedAnswer(executor=None):
+            return Executor(job_id=workflow.info().workflow_id, traceparent=call.question.traceparent)
+        case SucceededAnswer(executor=executor) | FailedAnswer(executor=executor):
+            return executor
 
 
 def _passed_on(headers: Mapping[str, Payload]) -> Mapping[str, Payload]:

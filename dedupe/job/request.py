@@ -20,7 +20,7 @@ from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
 from dedupe.model.fingerprint import fingerprint, with_sets_marked
 from dedupe.model.messages import Plan, Question, cut, decode_within, is_bound, pack
-from dedupe.sdk import name_of
+from dedupe.sdk import name_of, traceparent_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,7 @@ def prepare(deduplication: Deduplication, input: StartActivityInput, *, on_misma
             hold=deduplication.on_unknown == "hold" or deduplication.reconcile is not None,
             reconciles=deduplication.reconcile is not None,
             within=decode_within(workflow.info().headers),
+            traceparent=traceparent_in(input.headers),
         ),
         input=input,
         payloads=payloads,

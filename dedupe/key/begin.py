@@ -43,6 +43,7 @@ class Beginning:
             ttl=self.ttl,
             caller=self.caller,
             call=self.call if self.owner is None else "",
+            traceparent=self.question.traceparent,
             owner=self.owner,
             plan=self.plan,
             hold=self.question.hold,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import assert_never
 
 from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidCallError
-from dedupe.model.messages import Question
+from dedupe.model.messages import Executor, Question
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled
 
@@ -72,7 +72,12 @@ def decide(
             if isinstance(outcome, Abandoned):
                 return _conflict(question, execution) or Begin(record)
             joined = settled_at > asked_at or execution.run_id == waited_for
-            answer = Answer(outcome=outcome, settled_at=settled_at, how=How.JOINED if joined else How.REUSED)
+            answer = Answer(
+                outcome=outcome,
+                settled_at=settled_at,
+                how=How.JOINED if joined else How.REUSED,
+                executor=Executor(job_id=execution.start.caller, traceparent=execution.start.traceparent),
+            )
             match outcome:
                 case Failed() as failed if not joined and (
                     not question.skip_failure or failed.is_cancellation

@@ -101,6 +101,8 @@ class Question(Message):
     """Whether the call's job has an activity that finds out what became of such an execution."""
     within: frozenset[str] = frozenset()
     """The idempotency keys of the executions that have started the call's job: see `WITHIN`."""
+    traceparent: str | None = None
+    """Where the spans of the call belong, in the W3C's format; None: nothing of the SDK's traces it."""
 
 
 class Plan(Message):
@@ -154,6 +156,8 @@ class Order(Message):
     skip_failure: bool = False
     fingerprint: str | None = None
     hold: bool = False
+    traceparent: str | None = None
+    """See `Question`."""
     ttl: timedelta | None = None
     """How long the outcome is kept, from when it is recorded; None: for ever."""
     asked_at: AwareDatetime | None = None
@@ -170,6 +174,7 @@ class Order(Message):
             skip_failure=question.skip_failure,
             fingerprint=question.fingerprint,
             hold=question.hold,
+            traceparent=question.traceparent,
             ttl=ttl,
             asked_at=execute.asked_at,
             waited_for=execute.waited_for,
@@ -186,6 +191,7 @@ class Order(Message):
             skip_failure=self.skip_failure,
             fingerprint=self.fingerprint,
             hold=self.hold,
+            traceparent=self.traceparent,
             called_at=called_at,
             within=within,
         )
@@ -293,6 +299,15 @@ _REFERRALS: TypeAdapter[Referral] = TypeAdapter(Annotated[Referral, Field(discri
 _REFERRAL = b"referral"
 
 
+class Executor(Message):
+    """The call whose execution an outcome is."""
+
+    job_id: str
+    """Workflow id of its job."""
+    traceparent: str | None = None
+    """Where its spans belong: see `Question`."""
+
+
 class FailureMessage(Message):
     """A failed outcome, on its way to the record or to a call."""
 
@@ -301,6 +316,8 @@ class FailureMessage(Message):
     failed_at: AwareDatetime | None = None
     """On its way to a call: when it was recorded."""
     reused: bool = False
+    executor: Executor | None = None
+    """On its way to a call: who executed; None: the call itself."""
 
 
 class Owner(Message):
@@ -350,6 +367,8 @@ class Start(Message):
     """Workflow id of the job whose call is executed."""
     call: str = ""
     """What names that call, where its execution is delegated."""
+    traceparent: str | None = None
+    """Of that call: see `Question`."""
     owner: Owner | None = None
     """Who executes in place; None: the key's own workflow does, by `plan`."""
     plan: Plan | None = None

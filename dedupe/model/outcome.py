@@ -19,7 +19,7 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from dedupe.errors import CANNOT_TELL
-from dedupe.model.messages import INTERRUPTED, MARK, TOO_LARGE, FailureMessage, decode, encode
+from dedupe.model.messages import INTERRUPTED, MARK, TOO_LARGE, Executor, FailureMessage, decode, encode
 
 NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
 """Of an activity that was completed without a payload, as other languages' void activities are."""
@@ -34,6 +34,7 @@ _RAISED = "_raised"
 """Name of what a `FailedResult` holds beside its fields: payload converters take the fields."""
 _AT = "dedupe-at"
 _CALL = "dedupe-call"
+_EXECUTOR = "dedupe-executor"
 _FACTS = "dedupe-facts"
 """Key in the metadata of a long failure: all of its message but the failure."""
 _LARGEST_JSON = 1_500_000
@@ -160,6 +161,8 @@ class Answer:
     settled_at: datetime
     """Server time at which the outcome was recorded."""
     how: How
+    executor: Executor | None = None
+    """The call that executed; None: this one."""
 
     @property
     def reused(self) -> bool:
@@ -170,9 +173,14 @@ class Answer:
         """Return the payload that carries this answer."""
         match self.outcome:
             case Succeeded(result):
-                return _marked(result, self.how.value.encode())
+                payload = _marked(result, self.how.value.encode())
+                if self.executor is not None:
+                    payload.metadata[_EXECUTOR] = encode(self.executor).payload.data
+                return payload
             case Failed(failure):
-                facts = FailureMessage(failure={}, failed_at=self.settled_at, reused=self.reused)
+                facts = FailureMessage(
+                    failure={}, failed_at=self.settled_at, reused=self.reused, executor=self.executor
+                )
                 return _encode_failure(failure, facts)
             case _ as never:
                 assert_never(never)
@@ -187,6 +195,8 @@ class FailedAnswer:
     """Server time at which the failure was recorded."""
     reused: bool
     """Whether it was recorded before the call was made."""
+    executor: Executor | None = None
+    """The call that executed; None: this one, or that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +205,8 @@ class SucceededAnswer:
 
     result: Payload
     how: How
+    executor: Executor | None = None
+    """The call that executed; None: this one, or that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,10 +300,17 @@ def decode_answer(payload: Payload) -> SucceededAnswer | FailedAnswer | None:
     """Return the result, or the failure, that a payload carries; None where it is not an answer."""
     mark = payload.metadata.get(MARK, b"").decode()
     if mark in set(How):
-        return SucceededAnswer(result=unmarked(payload), how=How(mark))
+        executor = payload.metadata.get(_EXECUTOR)
+        return SucceededAnswer(
+            result=unmarked(payload),
+            how=How(mark),
+            executor=None if executor is None else decode(Executor, Payload(data=executor)),
+        )
     match _decode(payload):
-        case (Failure() as failure, FailureMessage(failed_at=datetime() as failed_at, reused=reused)):
-            return FailedAnswer(failure=failure, failed_at=failed_at, reused=reused)
+        case (Failure() as failure, FailureMessage(failed_at=datetime() as failed_at) as facts):
+            return FailedAnswer(
+                failure=failure, failed_at=failed_at, reused=facts.reused, executor=facts.executor
+            )
         case _:
             return None
 
@@ -310,9 +329,8 @@ def unmarked(payload: Payload) -> Payload:
     """Return a payload without its mark."""
     plain = Payload()
     plain.CopyFrom(payload)
-    plain.metadata.pop(MARK, None)
-    plain.metadata.pop(_AT, None)
-    plain.metadata.pop(_CALL, None)
+    for name in (MARK, _AT, _CALL, _EXECUTOR):
+        plain.metadata.pop(name, None)
     return plain
 
 

@@ -43,6 +43,8 @@ class JobCall:
     """When it had its answer, or was last on its way."""
     detail: str | None = None
     """Why it failed, or what it waits for."""
+    executed_by: str | None = None
+    """Workflow id of the job whose call executed the activity, where that is not this one."""
 
 
 async def calls_of(client: Client, workflow_id: str, *, run_id: str = "") -> AsyncIterator[JobCall]:
@@ -186,7 +188,10 @@ class _Job:
 def _call(payload: Payload, *, key_workflow_id: str, activity: str, at: datetime) -> JobCall:
     about = {"key_workflow_id": key_workflow_id, "activity": activity}
     answer = decode_answer(payload)
+    if answer is None:  # it was not recorded by the attempt itself, but by the job
+        return JobCall(**about, answer="executed", at=at)
+    executed_by = None if answer.executor is None else answer.executor.job_id
     if isinstance(answer, FailedAnswer):
-        return JobCall(**about, answer="failed", at=at, detail=answer.failure.cause.message)
-    # Without a mark it was not recorded by the attempt itself, but by the job.
-    return JobCall(**about, answer="executed" if answer is None else answer.how.value, at=at)
+        detail = answer.failure.cause.message
+        return JobCall(**about, answer="failed", at=at, detail=detail, executed_by=executed_by)
+    return JobCall(**about, answer=answer.how.value, at=at, executed_by=executed_by)

@@ -112,6 +112,7 @@ def print_record(record: KeyRecord, *, links: Iterable[tuple[str, str]]) -> None
     add("begun", _when(record.started_at, now))
     add("begun by job", Text(record.started_by))
     add("in its run", record.started_by_run)
+    add("in trace", None if record.trace_id is None else Text(record.trace_id))
     add("execution", f"generation {record.generation}")
     add("idempotency key", record.idempotency_key)
     if record.attempts is not None:
@@ -147,8 +148,11 @@ def print_calls(calls: Iterable[JobCall], format: Format) -> None:
     now = datetime.now(UTC)
     table = Table("activity", "answer", "key's workflow", "when", "detail", box=None)
     for call in calls:
-        row = (call.activity, call.answer, call.key_workflow_id, _ago(call.at, now), call.detail or "")
-        table.add_row(*map(Text, row))
+        by = None if call.executed_by is None else f"executed by {call.executed_by}"
+        detail = ", ".join(part for part in (call.detail, by) if part)
+        table.add_row(
+            *map(Text, (call.activity, call.answer, call.key_workflow_id, _ago(call.at, now), detail))
+        )
     _console().print(table)
 
 

@@ -64,6 +64,9 @@ class KeyRecord:
     held: str | None = None
     """Why nobody knows what happened; None unless it is held."""
     held_since: datetime | None = None
+    trace_id: str | None = None
+    """Of the trace that has the spans of its execution, in hexadecimal; None where the SDK's interceptor or
+    plugin for OpenTelemetry did not trace the call."""
     recorded_by: str | None = None
     """The identity of the worker that recorded its end, as it is in the Web UI; None where the execution is
     delegated."""
@@ -211,6 +214,7 @@ def _record(
         started_at=started_at,
         started_by=start.caller,
         started_by_run=None if start.owner is None else start.owner.run_id,
+        trace_id=None if start.traceparent is None else start.traceparent.split("-")[1],
         settled_at=settled_at,
         expires_at=expires_at,
         result_json=result_json,

@@ -17,6 +17,7 @@ from temporalio.common import MetricCounter, MetricHistogramTimedelta
 from temporalio.exceptions import is_cancelled_exception
 
 from dedupe.errors import DedupeError, DeduplicationConflictError
+from dedupe.model.messages import Executor
 from dedupe.model.outcome import FailedResult
 
 
@@ -59,6 +60,12 @@ class AnsweredCall:
     """By the job's time."""
     failure: str | None = None
     """The type and message of the failure or error; None where there was none."""
+    executed_by: str | None = None
+    """Workflow id of the job whose call executed the activity, which may be this one; None: nobody did, or it
+    is not known."""
+    traceparent: str | None = None
+    """Where the spans of that call belong, in the W3C's format; None where neither the SDK's interceptor nor
+    its plugin for OpenTelemetry traces it."""
 
 
 OnAnswer = Callable[[AnsweredCall], None]
@@ -119,6 +126,7 @@ class Answers:
         activity: str,
         called_at: datetime,
         end: object,
+        executor: Executor | None,
     ) -> None:
         """Report how a call was answered.
 
@@ -129,6 +137,7 @@ class Answers:
             activity: Its name.
             called_at: The job's time when the call was made.
             end: What the call returns or raises.
+            executor: Whose execution that is; None: not known.
         """
         if (heard := _HEARD.get()) is not None:
             heard.append(answer)
@@ -163,6 +172,8 @@ class Answers:
                         called_at=called_at,
                         took=took,
                         failure=_failure_of(end),
+                        executed_by=None if executor is None else executor.job_id,
+                        traceparent=None if executor is None else executor.traceparent,
                     )
                 )
         except Exception:  # noqa: BLE001 - the hook is no part of the job

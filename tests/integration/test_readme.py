@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncGenerator
@@ -16,10 +15,8 @@ from temporalio.client import Client, WorkflowHandle
 
 from tests.integration.processes import ROOT
 from tests.support.histories import scheduled
+from tests.support.pages import EXAMPLES, PAGES
 from tests.support.waiting import until
-
-BLOCK = re.compile(r"^```python\n# (?P<name>\w+\.py)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-
 
 TESTS = ("test_welcome.py", "test_welcome_time.py", "test_alarm.py", "test_sms.py")
 PLAIN_JOB = """
@@ -37,14 +34,13 @@ class WelcomeJob:
         )
 """
 """The job before the migration."""
-PAGES = "\n".join(page.read_text() for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))])
 
 
 @pytest.fixture
 def examples(tmp_path: Path) -> Path:
     """Return a folder with the Python files of all pages in it."""
-    for block in BLOCK.finditer(PAGES):
-        (tmp_path / block["name"]).write_text(block["code"])
+    for name, code in EXAMPLES.items():
+        (tmp_path / name).write_text(code)
     return tmp_path
 
 
@@ -101,6 +97,7 @@ def test_every_python_block_is_an_example(examples: Path) -> None:
         "test_sms.py",
         "test_welcome.py",
         "test_welcome_time.py",
+        "tracing.py",
         "welcome.py",
     ]
     assert PAGES.count("```python") == len(list(examples.iterdir()))

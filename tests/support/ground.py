@@ -9,7 +9,14 @@ from typing import Any
 from uuid import uuid4
 
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistory,
+)
+from temporalio.exceptions import FailureError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Interceptor, Worker
 
@@ -182,8 +189,13 @@ class Ground:
     async def script(self, *steps: Sequence[Call] | Call, job: Any = Script.run) -> list[list[Ended]]:
         """Run a job that makes these calls: those of one step at once, one step after the other."""
         handle = await self.start_script(*steps, job=job)
-        async with asyncio.timeout(self._patience.total_seconds()):
-            ends: list[list[Ended]] = await handle.result()
+        try:
+            async with asyncio.timeout(self._patience.total_seconds()):
+                ends: list[list[Ended]] = await handle.result()
+        except WorkflowFailureError as error:
+            if isinstance(error.cause, FailureError) and error.cause.failure is not None:
+                error.add_note(error.cause.failure.stack_trace)
+            raise
         return ends
 
     async def call(self, call: Call | None = None, *, job: Any = Script.run) -> Ended:

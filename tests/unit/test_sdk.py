@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from temporalio import activity, workflow
+from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.client import Interceptor as ClientInterceptor
 from temporalio.common import RawValue
@@ -160,3 +162,11 @@ def test_an_interceptor_can_be_put_next_to_the_sdk() -> None:
     assert sdk.innermost(first, Wraps) is first
     assert isinstance(first.next.next, Wraps)
     assert first.next.next.next is last
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"null", b"{}", b"\xff", b'{"traceparent": 7}', b'{"traceparent": "7"}']
+)
+def test_what_another_propagator_writes_is_no_trace(data: bytes) -> None:
+    """It fails no call. `test_traces` has the SDK's own."""
+    assert sdk.traceparent_in({"_tracer-data": Payload(data=data)}) is None

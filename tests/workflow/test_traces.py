@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,7 +24,9 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 import dedupe
+from dedupe.operate.job import calls_of
 from tests.support.ground import Ground, Grounds
+from tests.support.pages import EXAMPLES
 from tests.support.scripts import Call, returned
 
 
@@ -118,10 +121,11 @@ async def test_a_delegated_call_has_one_trace_as_well(real_grounds: Grounds) -> 
 
 
 async def test_a_hook_gives_each_answer_a_span(real_grounds: Grounds) -> None:
-    """Of a call that executed nothing it names the key, and so whose execution it was."""
+    """With `TracingInterceptor` by the SDK's own function, which has no links: it names the trace."""
 
     def span(call: dedupe.AnsweredCall) -> None:
-        completed_span(f"dedupe:{call.answer}", attributes={"dedupe.key": call.key_workflow_id})
+        executed = {} if call.traceparent is None else {"dedupe.traceparent": call.traceparent}
+        completed_span(f"dedupe:{call.answer}", attributes={"dedupe.key": call.key_workflow_id, **executed})
 
     spans = Spans()
     ground = real_grounds(client_config={"interceptors": [spans.interceptor]}, on_answer=span)
@@ -133,7 +137,60 @@ async def test_a_hook_gives_each_answer_a_span(real_grounds: Grounds) -> None:
     attributes = answers["dedupe:reused"].attributes
     assert attributes is not None
     assert attributes["dedupe.key"] == ground.keys.workflow_id("key")
+    executed = answers["dedupe:executed"].context
+    assert executed is not None
+    assert f"{executed.trace_id:032x}" in str(attributes["dedupe.traceparent"])
     assert answers["dedupe:reused"].parent is not None
+
+
+async def test_an_answer_leads_to_the_trace_of_the_effect(real_grounds: Grounds) -> None:
+    """Whoever executed: the hook knows the job and the trace, and so does who looks at the key."""
+    calls: list[dedupe.AnsweredCall] = []
+    spans = Spans()
+    ground = real_grounds(client_config={"interceptors": [spans.interceptor]}, on_answer=calls.append)
+    gate = ground.effects.close()
+    ground.effects.then("done", ApplicationError("no", non_retryable=True))
+    async with ground.worker():
+        first = await ground.start_script(Call())
+        await ground.effects.seen(1)
+        second = await ground.start_script(Call())
+        await ground.claiming(1, second)
+        gate.set()
+        assert await first.result() == await second.result() == [[returned("done")]]
+        assert await ground.call() == returned("done")
+        for _ in range(2):
+            await ground.call(Call(key="other", skip_failure=True))
+    [effect, failed] = [span for span in spans.take() if span.name == "RunActivity:effect"]
+    jobs = [job.id for job in ground.jobs]
+    assert {(call.job_id, call.answer.value): call.executed_by for call in calls} == {
+        (jobs[0], "executed"): jobs[0],
+        (jobs[1], "joined"): jobs[0],
+        (jobs[2], "reused"): jobs[0],
+        (jobs[3], "failed"): jobs[3],
+        (jobs[4], "failed"): jobs[3],
+    }
+    for call in calls:
+        span = failed if call.job_id in jobs[3:] else effect
+        assert span.parent is not None
+        trace_id, span_id = f"{span.parent.trace_id:032x}", f"{span.parent.span_id:016x}"
+        assert call.traceparent is not None
+        assert call.traceparent.startswith(f"00-{trace_id}-{span_id}-")
+    record = await ground.keys.get("key")
+    assert record is not None
+    assert effect.context is not None
+    assert record.trace_id == f"{effect.context.trace_id:032x}"
+    told = [(call.answer, call.executed_by) async for call in calls_of(ground.client, jobs[2])]
+    assert told == [("reused", jobs[0])]
+
+
+async def test_a_call_that_nothing_traces(real_grounds: Grounds) -> None:
+    """Has no trace, and the answer says whose execution it was all the same."""
+    calls: list[dedupe.AnsweredCall] = []
+    ground = real_grounds(on_answer=calls.append)
+    async with ground.worker():
+        for _ in range(2):
+            assert await ground.call() == returned("argument")
+    assert [(call.executed_by, call.traceparent) for call in calls] == [(ground.jobs[0].id, None)] * 2
 
 
 @activity.defn
@@ -160,6 +217,53 @@ class TracedJob:
                 )
 
 
+async def traced_jobs(server: Client, spans: Spans, plugin: dedupe.DedupePlugin) -> list[list[ReadableSpan]]:
+    """Return the spans of a job without a key, and of two with one, traced by the SDK's plugin."""
+    task_queue = f"traced-{uuid4()}"
+    config = server.config()
+    config["plugins"] = [OpenTelemetryPlugin(add_temporal_spans=True), plugin]
+    client = Client(**config)
+    found: list[list[ReadableSpan]] = []
+    async with Worker(client, task_queue=task_queue, workflows=[TracedJob], activities=[traced_effect]):
+        for key in (None, "key", "key"):
+            await client.execute_workflow(TracedJob.run, key, id=f"job-{uuid4()}", task_queue=task_queue)
+            found.append(spans.take())
+    return found
+
+
+def ids(context: trace.SpanContext | None) -> tuple[int, int]:
+    """Return the ids of a trace and of a span."""
+    assert context is not None
+    return context.trace_id, context.span_id
+
+
+def linked(span: ReadableSpan) -> list[tuple[int, int]]:
+    """Return to what a span has links."""
+    return [ids(link.context) for link in span.links]
+
+
+async def test_the_hook_of_the_docs_links_an_answer_to_the_execution(
+    real_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The span of an answer belongs to its call; its link is the call that executed."""
+    provider = create_tracer_provider()
+    spans = Spans(provider)
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
+    example: dict[str, Any] = {}
+    exec(EXAMPLES["tracing.py"], example)  # noqa: S102 - it is ours
+    plugin = dedupe.DedupePlugin(
+        organization="acme", project=f"project-{uuid4()}", on_answer=example["link_to_execution"]
+    )
+    _, executing, reusing = await traced_jobs(real_client, spans, plugin)
+    [call] = [span for span in executing if span.name == "StartActivity:traced_effect"]
+    [reused] = [span for span in reusing if span.name == "dedupe:reused"]
+    assert linked(reused) == [ids(call.context)]
+    call_of_job = "StartWorkflow:TracedJob > RunWorkflow:TracedJob > in the job > StartActivity:traced_effect"
+    assert ways(reusing)[f"{call_of_job} > dedupe:reused"] == 1
+    [executed] = [span for span in executing if span.name == "dedupe:executed"]
+    assert linked(executed) == [ids(call.context)]
+
+
 async def test_the_plugin_traces_a_call_as_it_does_a_plain_one(
     real_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,20 +274,12 @@ async def test_the_plugin_traces_a_call_as_it_does_a_plain_one(
     provider = create_tracer_provider()
     spans = Spans(provider)
     monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", provider)
-    task_queue = f"traced-{uuid4()}"
-    plugins = [
-        OpenTelemetryPlugin(add_temporal_spans=True),
-        dedupe.DedupePlugin(organization="acme", project=task_queue),
-    ]
-    config = real_client.config()
-    config["plugins"] = plugins
-    client = Client(**config)
-    found: list[Counter[str]] = []
-    async with Worker(client, task_queue=task_queue, workflows=[TracedJob], activities=[traced_effect]):
-        for key in (None, "key", "key"):
-            await client.execute_workflow(TracedJob.run, key, id=f"job-{uuid4()}", task_queue=task_queue)
-            found.append(ways(spans.take()))
-    plain, executed, reused = found
+    plain, executed, reused = map(
+        ways,
+        await traced_jobs(
+            real_client, spans, dedupe.DedupePlugin(organization="acme", project=f"project-{uuid4()}")
+        ),
+    )
     job = "StartWorkflow:TracedJob > RunWorkflow:TracedJob > in the job"
     call = f"{job} > StartActivity:traced_effect"
     assert plain[f"{call} > RunActivity:traced_effect > in the effect"] == 1

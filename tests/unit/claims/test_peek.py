@@ -10,6 +10,7 @@ from temporalio.client import Client
 from dedupe.claims.peek import Peeks
 from dedupe.model.messages import (
     Execute,
+    Executor,
     Peek,
     Peeked,
     Question,
@@ -19,14 +20,16 @@ from dedupe.model.messages import (
     Wait,
     decode_referral,
 )
-from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded, decode_answer
+from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, decode_answer
 from dedupe.model.record import Absent, Executing, Execution, Record, Settled
 from dedupe.record.handle import KeyHandle
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KIB = 1024
 EXECUTION = Execution(
-    run_id="run", start=Start(key="key", activity="effect", idempotency_key="i-1"), started_at=NOW
+    run_id="run",
+    start=Start(key="key", activity="effect", idempotency_key="i-1", caller="job"),
+    started_at=NOW,
 )
 
 
@@ -63,9 +66,13 @@ def settled(outcome: Outcome) -> Settled:
 
 def recorded(size: int) -> Settled:
     """Return the record of a success whose answer has so many bytes."""
-    empty = Payload(metadata={"encoding": b"json/plain", "dedupe": b"reused"}, data=b"x" * size)
-    data = b"x" * (2 * size - empty.ByteSize())
-    return settled(Succeeded(Payload(metadata={"encoding": b"json/plain"}, data=data)))
+
+    def success(length: int) -> Succeeded:
+        return Succeeded(Payload(metadata={"encoding": b"json/plain"}, data=b"x" * length))
+
+    executor = Executor(job_id=EXECUTION.start.caller)
+    answer = Answer(outcome=success(size), settled_at=NOW, how=How.REUSED, executor=executor).encode()
+    return settled(success(2 * size - answer.ByteSize()))
 
 
 def peek(*keys: str, task: int = 3, activity: str = "effect", here: bool = True) -> Peek:

@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 
 from dedupe.model.decision import Begin, Decision, Hold, Refuse, Share, decide
-from dedupe.model.messages import Question, Start
+from dedupe.model.messages import Executor, Question, Start
 from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, Unknown
 
@@ -42,7 +42,7 @@ def question(**facts: Any) -> Question:
 
 def execution(**facts: Any) -> Execution:
     """Return an execution of the key."""
-    known: dict[str, Any] = {"key": "key", "activity": "effect", "idempotency_key": "i-1"}
+    known: dict[str, Any] = {"key": "key", "activity": "effect", "idempotency_key": "i-1", "caller": "job"}
     return Execution(run_id="run", start=Start(**{**known, **facts}), started_at=NOW - 9 * SECOND)
 
 
@@ -53,7 +53,7 @@ def settled(outcome: Outcome, *, at: datetime = NOW - SECOND, **facts: Any) -> S
 
 def answer(outcome: Succeeded | Failed, *, at: datetime, how: How) -> Answer:
     """Return an answer."""
-    return Answer(outcome=outcome, settled_at=at, how=how)
+    return Answer(outcome=outcome, settled_at=at, how=how, executor=Executor(job_id="job"))
 
 
 BEFORE, AFTER = NOW - SECOND, NOW + SECOND
@@ -163,8 +163,9 @@ def test_nothing_executes_after_a_success_or_beside_an_execution(
 def test_an_answer_is_what_is_recorded(asked: Question, at: datetime, record: Record) -> None:
     """An answer is the recorded outcome, of the same activity, marked as reused where it is older."""
     match decide(asked, record, asked_at=at):
-        case Answer(outcome=outcome, settled_at=settled_at, reused=reused):
+        case Answer(outcome=outcome, settled_at=settled_at, reused=reused, executor=executor):
             assert isinstance(record, Settled)
+            assert executor == Executor(job_id="job")
             assert (outcome, settled_at) == (record.outcome, record.settled_at)
             assert reused == (record.settled_at <= at)
             assert record.execution.start.activity == asked.activity

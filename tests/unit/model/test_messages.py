@@ -15,6 +15,7 @@ from dedupe.model.messages import (
     CallOrder,
     Claim,
     Execute,
+    Executor,
     FailureMessage,
     Inquiry,
     Message,
@@ -87,7 +88,8 @@ MESSAGES: list[Message] = [
     OWNER,
     QUESTION,
     *REFERRALS,
-    FailureMessage(failure={"message": "m"}, failed_at=NOW, reused=True),
+    FailureMessage(failure={"message": "m"}, failed_at=NOW, reused=True, executor=Executor(job_id="job")),
+    Executor(job_id="job", traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     Start(
         key="key",
         activity="effect",
