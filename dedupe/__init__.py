@@ -3,8 +3,9 @@
 The way of one call, as a list of files to read:
 
 - `job.calls`: what a job writes: `execute_activity`, with a key.
-- `job.interceptor`: the call's way through the job, from one activity to the next; `job.request` is how it
-  goes in, and `job.answer` how it comes out.
+- `job.interceptor`: where the call enters and leaves; `job.request` is how it goes in, `job.answer` how it
+  comes out.
+- `job.steps`: its way through the job, from one activity to the next.
 - `job.peeking`, `claims.peek`: one reading of the records that a job asks for.
 - `execution.interceptor`, `execution.attempt`: acquire the key, have the effect, record how it ended.
 - `claims.claim`: wait for whoever executes, and take the place of one that is gone (`key.owner`).

@@ -22,8 +22,9 @@ from dedupe.claims.activities import JobActivities
 from dedupe.execution.interceptor import ExecutionInterceptor
 from dedupe.execution.twins import twins_of
 from dedupe.execution.within import WithinInterceptor
-from dedupe.job.interceptor import CallSettings, DedupeInterceptor
+from dedupe.job.interceptor import DedupeInterceptor
 from dedupe.job.limits import LONGEST_TIME, is_name
+from dedupe.job.steps import CallSettings
 from dedupe.key.server import CallerHeadersInterceptor, KeyServer, serving
 from dedupe.key.workflow import DelegatedKey, InPlaceKey
 from dedupe.model.keys import Keyspace

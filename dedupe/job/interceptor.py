@@ -1,127 +1,34 @@
-"""The interceptor: the way of one call, in the caller's workflow.
+"""The interceptor: where a call enters and leaves, in the caller's workflow.
 
 `dedupe.execute_activity` reaches this point through the SDK's own `start_activity`, so other interceptors
-have seen the call, and their headers travel on to the activity. From here a call goes: peek (one marker for
-all calls made together); if that did not answer, the twin of the activity, which executes in place; or a
-claim, which waits for whoever executes. What comes next is decided by what the history recorded, so jobs
-replay.
+have seen the call, and their headers travel on to the activity. The call is prepared, takes its steps, and
+what it gets is opened and reported.
 """
 
-import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, NoReturn, assert_never
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue, RetryPolicy
-from temporalio.converter import FailureConverter
-from temporalio.exceptions import (
-    ActivityError,
-    ApplicationError,
-    FailureError,
-    TimeoutType,
-    is_cancelled_exception,
-)
-from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 from temporalio.worker import (
     ContinueAsNewInput,
     Interceptor,
     StartActivityInput,
     StartChildWorkflowInput,
-    StartLocalActivityInput,
     WorkflowInboundInterceptor,
     WorkflowInterceptorClassInput,
     WorkflowOutboundInterceptor,
 )
 
-from dedupe.errors import DedupeError, ReconcileError, UnprotectedExecutionError, UnreadableRecordError
-from dedupe.job.answer import as_of_key, failure_of_twin, open_failure, open_result, open_unanswered
+from dedupe.job.answer import open_failure, open_result
 from dedupe.job.calls import CALL, SCOPED
-from dedupe.job.peeking import Peeking
-from dedupe.job.ration import Ration
 from dedupe.job.request import Call, prepare
-from dedupe.model.findings import is_still_unknown
-from dedupe.model.keys import Keyspace
-from dedupe.model.messages import (
-    CLAIM,
-    MARK,
-    NO_ANSWERS,
-    RECORD,
-    TOO_LARGE,
-    TWIN,
-    WITHIN,
-    Claim,
-    Execute,
-    Executor,
-    Inquiry,
-    NotHeld,
-    Order,
-    Reconcile,
-    Referral,
-    Refused,
-    Settle,
-    Wait,
-    decode_referral,
-    encode,
-    encode_referral,
-    pack_with,
-    unpack,
-)
-from dedupe.model.outcome import (
-    Failed,
-    FailedAnswer,
-    FailedResult,
-    How,
-    Outcome,
-    Succeeded,
-    SucceededAnswer,
-    decode_answer,
-    decode_outcome,
-    encode_outcome,
-    is_recorded,
-    timed,
-    unmarked,
-)
+from dedupe.job.steps import CallEnd, CallSettings, Steps
+from dedupe.model.messages import WITHIN, Executor
+from dedupe.model.outcome import FailedAnswer, FailedResult, How, SucceededAnswer
 from dedupe.sdk import innermost, silence
-from dedupe.telemetry.answers import Answers, CallAnswer, OnAnswer, answer_of
-
-_CLAIM_HEARTBEAT = timedelta(seconds=3)
-_RECORD_TIMEOUT = timedelta(seconds=20)
-"""Of one attempt."""
-_RECORD_ATTEMPTS = 15
-"""A bound on their number, since the SDK (1.35) begins a further attempt of a local activity that timed out
-however long the whole may take."""
-_OVERHEAD = 600
-"""Bytes, about, that an activity of ours takes in a message beside its arguments."""
-_ASK_AGAIN = timedelta(seconds=1)
-"""When nobody could tell what became of an execution; later a quarter of the time that the call has taken."""
-_ASK_AGAIN_AT_LAST = timedelta(minutes=10)
-_OVER = timedelta(milliseconds=1)
-"""What is left of a call that is over: its next activity times out as the call would."""
-
-
-CallEnd = SucceededAnswer | FailedAnswer | FailedResult
-"""What the call gets. A `FailedResult` is that of a call which has no answer, and skips failures."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallSettings:
-    """What the calls of one worker's jobs have in common."""
-
-    keyspace: Keyspace
-    wait_slice: timedelta
-    """The longest an attempt of a claim takes."""
-    failure_converter: FailureConverter
-    on_mismatch: str = "reuse"
-    """What other arguments mean, where a call does not say."""
-    in_place: bool = True
-    claim_task_queue: str | None = None
-    """Where claims run; None: on the job's own task queue."""
-    on_answer: OnAnswer | None = None
-    """The user's hook."""
+from dedupe.telemetry.answers import Answers, CallAnswer, answer_of
 
 
 class DedupeInterceptor(Interceptor):
@@ -149,10 +56,8 @@ class _Outbound(WorkflowOutboundInterceptor):
     def __init__(self, next: WorkflowOutboundInterceptor, settings: CallSettings) -> None:
         super().__init__(next)
         self._settings = settings
-        self._peeking = Peeking(next.start_local_activity, in_place=settings.in_place)
-        self._ration = Ration()
+        self._steps = Steps(next, settings)
         self._answers = Answers(settings.on_answer)
-        self._activities = 0
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         input.headers = _passed_on(input.headers)
@@ -186,7 +91,7 @@ class _Outbound(WorkflowOutboundInterceptor):
         )
         answer: CallEnd | None = None
         try:
-            answer = await self._carry_out(call)
+            answer = await self._steps.take(call)
             how, end = self._open(call, answer)
         except Exception as error:
             report(answer_of(error), end=error, executor=_executor(call, answer))
@@ -212,251 +117,6 @@ class _Outbound(WorkflowOutboundInterceptor):
             case _ as never:
                 assert_never(never)
 
-    async def _carry_out(self, call: Call) -> CallEnd:
-        """Go from one activity to the next until there is an answer."""
-        payload = await self._peeking.peek(call)
-        in_place = False
-        while (answer := decode_answer(payload)) is None:
-            referral = _referral(call, payload)
-            in_place = isinstance(referral, Execute)
-            if isinstance(referral, Wait):
-                self._peeking.learn(call, executed=False)
-            end = await self._go_on(call, referral)
-            if isinstance(end, FailedResult):
-                return end
-            payload = end
-        executed = isinstance(answer, SucceededAnswer) and answer.how is How.EXECUTED
-        self._peeking.learn(call, executed=in_place and executed)
-        return answer
-
-    async def _go_on(self, call: Call, referral: Referral) -> Payload | FailedResult:
-        """Do what a call was told to do next. Return what came of it."""
-        match referral:
-            case Execute():
-                return await self._execute(call, referral)
-            case Wait():
-                try:
-                    return await self._claim(call, referral)
-                except ActivityError as error:
-                    return open_unanswered(call, error, held=referral.held)
-            case Reconcile():
-                return await self._reconcile(call, referral)
-            case Refused():
-                raise _restored(referral)
-            case NotHeld():
-                raise UnprotectedExecutionError(activity=call.question.activity, key=call.question.key)
-            case _ as never:
-                assert_never(never)
-
-    async def _execute(self, call: Call, execute: Execute) -> Payload | FailedResult:
-        """Have the twin of the activity execute, in place. Return what it returned, or what is recorded."""
-        header = encode(Order.to_execute(call.question, execute, ttl=call.ttl)).payload
-        header.metadata[MARK] = b"order"
-        await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
-        activity_id = self._next_id(call)
-        handle = self.next.start_activity(
-            dataclasses.replace(
-                call.input,
-                activity=f"{TWIN}{call.question.activity}",
-                args=call.arguments,
-                activity_id=activity_id,
-                headers={**call.input.headers, MARK: header},
-                schedule_to_close_timeout=self._remaining(call, first=execute.asked_at is None),
-                # The key is not this call's alone: what executes runs on, and is recorded.
-                cancellation_type=workflow.ActivityCancellationType.ABANDON,
-                summary=call.summary,
-                retry_policy=_retry_policy(call),
-                ret_type=RawValue,
-            )
-        )
-        try:
-            value: RawValue = await handle
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                return open_unanswered(call, error)
-            return await self._settle_failure(call, error, activity_id)
-        [payload] = unpack(value.payload)
-        if is_recorded(payload):
-            return payload
-        # It could not be recorded where it was executed, or was completed from elsewhere.
-        result = unmarked(payload)
-        if payload == result:
-            [result] = as_of_key(call, [result], activity_id=activity_id)
-        return await self._settle(call, Succeeded(result), activity_id)
-
-    async def _settle_failure(
-        self, call: Call, error: ActivityError, activity_id: str
-    ) -> Payload | FailedResult:
-        """Record that the call has failed for good, and return what is recorded.
-
-        That may be the success of another attempt.
-        """
-        failure = failure_of_twin(call, error, activity_id=activity_id)
-        unrecorded = FailedAnswer(failure=failure, failed_at=workflow.now(), reused=False)
-        try:
-            payload = await self._settle(call, Failed(failure), activity_id)
-        except FailureError as not_recorded:
-            if is_cancelled_exception(not_recorded):
-                raise
-            # Whoever needs the key next finds the failure in this job's history.
-            return open_failure(call, unrecorded, converter=self._settings.failure_converter)
-        if isinstance(decode_referral(payload), NotHeld):  # it failed before it could acquire the key
-            if call.question.hold and _is_of_attempt(error):
-                return encode_referral(Wait())  # the service was told not to attempt it again
-            return open_failure(call, unrecorded, converter=self._settings.failure_converter)
-        return payload
-
-    async def _reconcile(self, call: Call, held: Reconcile) -> Payload:
-        """Have an activity of the job find out what became of a held execution, and record what it found.
-
-        Raises:
-            ActivityError: It failed. The key is still held.
-            ReconcileError: It returned something else.
-        """
-        inquiry = Inquiry(
-            key_id=call.question.key_id, idempotency_key=held.idempotency_key, generation=held.generation
-        )
-        header = encode(inquiry).payload
-        header.metadata[MARK] = b"inquiry"
-        await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
-        value: RawValue = await self.next.start_activity(
-            dataclasses.replace(
-                call.input,
-                activity=call.reconcile or "",
-                args=call.arguments,
-                activity_id=self._next_id(call),
-                task_queue=None,
-                headers={**call.input.headers, MARK: header},
-                schedule_to_close_timeout=self._remaining(call, first=False),
-                summary=call.summary,
-                ret_type=RawValue,
-            )
-        )
-        [found] = unpack(value.payload)
-        if is_still_unknown(found):
-            now = workflow.now()
-            later = min(max((now - call.question.called_at) / 4, _ASK_AGAIN), _ASK_AGAIN_AT_LAST)
-            return encode_referral(
-                Wait(
-                    asked_at=held.asked_at,
-                    run_id=held.run_id,
-                    held=f"{call.reconcile} could not tell yet",
-                    reconcile_at=now + later,
-                )
-            )
-        try:
-            decode_outcome(found)
-        except ValueError as error:
-            raise ReconcileError(activity=call.reconcile, key=call.question.key) from error
-        return await self._record(call, Settle(question=call.question, held_run=held.run_id), found)
-
-    async def _settle(self, call: Call, outcome: Outcome, activity_id: str) -> Payload:
-        """Record an end that this job has learned of."""
-        settle = Settle(question=call.question, activity_id=activity_id)
-        return await self._record(call, settle, encode_outcome(outcome))
-
-    async def _record(self, call: Call, settle: Settle, outcome: Payload) -> Payload:
-        value: RawValue = await self.next.start_local_activity(
-            StartLocalActivityInput(
-                activity=RECORD,
-                args=[pack_with(settle, timed(outcome, workflow.now() if call.ttl is not None else None))],
-                activity_id=None,
-                schedule_to_close_timeout=None,
-                schedule_to_start_timeout=None,
-                start_to_close_timeout=_RECORD_TIMEOUT,
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=100),
-                    maximum_interval=timedelta(seconds=10),
-                    maximum_attempts=_RECORD_ATTEMPTS,
-                ),
-                local_retry_threshold=None,
-                cancellation_type=workflow.ActivityCancellationType.ABANDON,
-                headers={},
-                summary=None,
-                arg_types=None,
-                ret_type=RawValue,
-            )
-        )
-        [payload] = unpack(value.payload)
-        return payload
-
-    async def _claim(self, call: Call, wait: Wait) -> Payload:
-        """Wait for the outcome; or begin the execution where it is delegated, and wait for that."""
-        given = call.input
-        is_delegated = wait.delegated or not (self._settings.in_place and call.is_here)
-        claim = Claim(
-            question=call.question,
-            plan=call.plan if is_delegated else None,
-            ttl=call.ttl,
-            asked_at=wait.asked_at,
-            waited_for=wait.run_id,
-            reconcile_at=wait.reconcile_at,
-        )
-        message = pack_with(claim, call.packed.payload) if is_delegated else encode(claim)
-        size = sum(payload.ByteSize() for payload in call.payloads) if is_delegated else 0
-        await self._ration.spend(size + _OVERHEAD)
-        value: RawValue = await self.next.start_activity(
-            StartActivityInput(
-                activity=CLAIM,
-                args=[message],
-                activity_id=self._next_id(call),
-                task_queue=self._settings.claim_task_queue,
-                schedule_to_close_timeout=self._remaining(call, first=wait.asked_at is None),
-                schedule_to_start_timeout=None,
-                start_to_close_timeout=self._settings.wait_slice,
-                heartbeat_timeout=min(_CLAIM_HEARTBEAT, self._settings.wait_slice),
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=100),
-                    maximum_interval=timedelta(seconds=10),
-                    non_retryable_error_types=[TOO_LARGE],
-                ),
-                cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-                headers=given.headers,
-                disable_eager_execution=given.disable_eager_execution,
-                versioning_intent=given.versioning_intent,
-                summary=call.summary,
-                event_groups=given.event_groups,
-                priority=given.priority,
-                arg_types=None,
-                ret_type=RawValue,
-            )
-        )
-        [payload] = unpack(value.payload)
-        return payload
-
-    def _next_id(self, call: Call) -> str:
-        """Return an id that no other activity of the job has: it names the call to whoever needs its key."""
-        self._activities += 1
-        return f"{call.input.activity_id or 'dedupe'}~{self._activities}"
-
-    def _remaining(self, call: Call, *, first: bool) -> timedelta | None:
-        """Return how long the call may still take; all of it for its first activity."""
-        whole = call.input.schedule_to_close_timeout
-        if whole is None or first:
-            return whole
-        return max(whole - (workflow.now() - call.question.called_at), _OVER)
-
-
-def _retry_policy(call: Call) -> RetryPolicy | None:
-    """Return the call's retry policy; where unknown outcomes are held, without retries of attempts that ended
-    without an answer: the attempt that follows one would find the same, later.
-    """
-    policy = call.input.retry_policy
-    if not call.question.hold:
-        return policy
-    policy = policy or RetryPolicy()
-    return dataclasses.replace(
-        policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), *NO_ANSWERS]
-    )
-
-
-def _is_of_attempt(error: ActivityError) -> bool:
-    """Return whether an attempt has timed out, after which a plain call has another."""
-    return isinstance(error.cause, ActivityTimeoutError) and error.cause.type in {
-        TimeoutType.START_TO_CLOSE,
-        TimeoutType.HEARTBEAT,
-    }
-
 
 def _executor(call: Call, answer: CallEnd | None) -> Executor | None:
     """Return whose execution an answer comes from; None where that is not known."""
@@ -473,23 +133,3 @@ def _passed_on(headers: Mapping[str, Payload]) -> Mapping[str, Payload]:
     """Return the headers of what this job starts: it is within the same executions."""
     within = workflow.info().headers.get(WITHIN)
     return headers if within is None else {**headers, WITHIN: within}
-
-
-def _referral(call: Call, payload: Payload) -> Referral:
-    """Return what a call is to do next.
-
-    Raises:
-        UnreadableRecordError: A newer version of this package said something that this one does not know.
-    """
-    try:
-        referral = decode_referral(payload)
-    except ValueError as error:
-        raise UnreadableRecordError(key=call.question.key, reason="it is of a newer version") from error
-    if referral is None:
-        raise UnreadableRecordError(key=call.question.key, reason="the activity returned no answer")
-    return referral
-
-
-def _restored(refused: Refused) -> DedupeError:
-    error = ApplicationError(refused.message, type=refused.type, non_retryable=True)
-    return DedupeError.restore(error) or DedupeError(reason=refused.message)

@@ -129,7 +129,7 @@ class Stage:
         )
 
     async def _job(self, name: str, *, skip_failure: bool, ttl: timedelta | None, hold: bool) -> None:
-        """What `dedupe.job.interceptor` does, step by step."""
+        """What `dedupe.job.steps` does, one after the other."""
         question = Question(
             key_id="proj:o/p:k",
             key="k",
