@@ -20,7 +20,7 @@ from benchmarks.processes import Running, machine, others, start_worker
 from benchmarks.work import BY_HAND_QUEUE, DEDUPED_QUEUE, PLAIN_QUEUE, Work
 from benchmarks.worker import ORGANIZATION, PROJECT
 from dedupe.model.keys import Keyspace, Scope
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 
 _PATIENCE = 120.0
 _LONGEST = 600.0

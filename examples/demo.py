@@ -38,7 +38,7 @@ from activities.sms import FolderSettings as SmsFolderSettings
 from activities.webhook import FolderSettings
 from activities.worker_settings import Settings, StartupError
 from dedupe import DedupeKeys
-from dedupe.model.messages import CLAIM, TWIN
+from dedupe.model.names import CLAIM, TWIN
 from examples.deliveries import BadLine, Delivery, moments, read
 from examples.dev_server import DevServer, dev_server
 from examples.killed_order import killed_order

@@ -13,7 +13,9 @@ from dedupe.claims.peek import Peeks
 from dedupe.claims.settle import settle
 from dedupe.execution.twins import Twin, name_of
 from dedupe.model.keys import Keyspace
-from dedupe.model.messages import CLAIM, PEEK, RECORD, Claim, Peek, Settle, carry, decode, unpack_with
+from dedupe.model.messages import Claim, Peek, Settle
+from dedupe.model.names import CLAIM, PEEK, RECORD
+from dedupe.model.payloads import carry, decode, unpack_with
 
 
 class JobActivities:

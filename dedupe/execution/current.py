@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from temporalio import activity
 
 from dedupe.model.keys import ScopedKey
-from dedupe.model.messages import DELEGATED
+from dedupe.model.names import DELEGATED
 
 _SEPARATOR = ":"
 

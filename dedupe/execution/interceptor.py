@@ -30,22 +30,9 @@ from dedupe.execution.sticky import unstick
 from dedupe.execution.twins import InProcess, Twin
 from dedupe.model.findings import encode_finding, is_finding
 from dedupe.model.keys import ScopedKey
-from dedupe.model.messages import (
-    CLAIM,
-    MARK,
-    NO_ANSWERS,
-    PEEK,
-    RECORD,
-    TWIN,
-    Inquiry,
-    Order,
-    Owner,
-    Start,
-    carry,
-    decode,
-    decode_within,
-    earliest,
-)
+from dedupe.model.messages import Inquiry, Order, Owner, Start, earliest
+from dedupe.model.names import CLAIM, MARK, NO_ANSWERS, PEEK, RECORD, TWIN
+from dedupe.model.payloads import carry, decode, decode_within
 from dedupe.record.handle import KeyHandle
 from dedupe.sdk import cancellation_of
 

@@ -12,7 +12,7 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from dedupe.execution.current import CURRENT, Execution
-from dedupe.model.messages import TWIN
+from dedupe.model.names import TWIN
 from dedupe.sdk import Definition, definition_of, set_definition
 
 

@@ -18,7 +18,8 @@ from temporalio.client import (
 )
 
 from dedupe.execution.current import OUTSIDE, current_execution
-from dedupe.model.messages import WITHIN, encode_within
+from dedupe.model.names import WITHIN
+from dedupe.model.payloads import encode_within
 
 
 class WithinInterceptor(Interceptor):

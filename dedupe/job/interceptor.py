@@ -25,7 +25,8 @@ from dedupe.job.answer import open_failure, open_result
 from dedupe.job.calls import CALL, SCOPED
 from dedupe.job.request import Call, prepare
 from dedupe.job.steps import CallEnd, CallSettings, Steps
-from dedupe.model.messages import WITHIN, Executor
+from dedupe.model.messages import Executor
+from dedupe.model.names import WITHIN
 from dedupe.model.outcome import FailedAnswer, FailedResult, How, SucceededAnswer
 from dedupe.sdk import innermost, silence
 from dedupe.telemetry.answers import Answers, CallAnswer, answer_of

@@ -17,7 +17,9 @@ from temporalio.exceptions import FailureError
 from temporalio.worker import StartLocalActivityInput
 
 from dedupe.job.request import Call
-from dedupe.model.messages import PEEK, Execute, Peek, Peeked, Wait, encode, encode_referral, unpack
+from dedupe.model.messages import Execute, Peek, Peeked, Wait
+from dedupe.model.names import PEEK
+from dedupe.model.payloads import encode, encode_referral, unpack
 
 _TIMEOUT = timedelta(seconds=2)
 _MOST_TOGETHER = 50

@@ -19,7 +19,8 @@ from dedupe.errors import InvalidCallError
 from dedupe.job.calls import Deduplication
 from dedupe.job.limits import reason_against
 from dedupe.model.fingerprint import fingerprint, with_sets_marked
-from dedupe.model.messages import Plan, Question, cut, decode_within, is_bound, pack
+from dedupe.model.messages import Plan, Question
+from dedupe.model.payloads import cut, decode_within, is_bound, pack
 from dedupe.sdk import name_of, traceparent_in
 
 

@@ -32,12 +32,6 @@ from dedupe.job.request import Call
 from dedupe.model.findings import is_still_unknown
 from dedupe.model.keys import Keyspace
 from dedupe.model.messages import (
-    CLAIM,
-    MARK,
-    NO_ANSWERS,
-    RECORD,
-    TOO_LARGE,
-    TWIN,
     Claim,
     Execute,
     Inquiry,
@@ -48,12 +42,8 @@ from dedupe.model.messages import (
     Refused,
     Settle,
     Wait,
-    decode_referral,
-    encode,
-    encode_referral,
-    pack_with,
-    unpack,
 )
+from dedupe.model.names import CLAIM, MARK, NO_ANSWERS, RECORD, TOO_LARGE, TWIN
 from dedupe.model.outcome import (
     Failed,
     FailedAnswer,
@@ -69,6 +59,7 @@ from dedupe.model.outcome import (
     timed,
     unmarked,
 )
+from dedupe.model.payloads import decode_referral, encode, encode_referral, pack_with, unpack
 from dedupe.telemetry.answers import OnAnswer
 
 _CLAIM_HEARTBEAT = timedelta(seconds=3)

@@ -8,7 +8,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from dedupe.key.owner import Alive, whereabouts
-from dedupe.model.messages import REPLACED, Owner, Plan, Question, Start, UnknownOutcome
+from dedupe.model.messages import Owner, Plan, Question, Start, UnknownOutcome
+from dedupe.model.names import REPLACED
 from dedupe.model.outcome import Abandoned
 from dedupe.model.record import Absent, Execution, Settled, following
 from dedupe.record.handle import KeyHandle

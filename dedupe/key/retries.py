@@ -11,7 +11,8 @@ from datetime import timedelta
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from dedupe.model.messages import NO_ANSWERS, TOO_LARGE, Plan, Start
+from dedupe.model.messages import Plan, Start
+from dedupe.model.names import NO_ANSWERS, TOO_LARGE
 from dedupe.model.outcome import Failed
 
 _FIRST_INTERVAL = timedelta(seconds=1)

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from temporalio.exceptions import ApplicationError
 
-from dedupe.model.messages import INTERRUPTED, UnknownOutcome
+from dedupe.model.messages import UnknownOutcome
+from dedupe.model.names import INTERRUPTED
 from dedupe.model.outcome import Outcome
 from dedupe.model.record import Execution, unknown_after
 from dedupe.record.handle import KeyHandle

@@ -21,7 +21,9 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 from dedupe.execution.current import format_activity_id
 from dedupe.key.retries import is_answer, next_delay, policy_of, retries_itself
-from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, Plan, Start, unpack, unpack_with
+from dedupe.model.messages import Plan, Start
+from dedupe.model.names import DELEGATED, IN_PLACE, OUTCOME
+from dedupe.model.payloads import unpack, unpack_with
 
 _NOTHING = RawValue(Payload())
 

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeGuard, TypeVar, assert_never
 
 from temporalio.api.common.v1 import Payload
 
-from dedupe.model.messages import MARK
+from dedupe.model.names import MARK
 from dedupe.model.outcome import Abandoned, Succeeded, encode_outcome
 
 R = TypeVar("R")

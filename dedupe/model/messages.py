@@ -1,79 +1,18 @@
-"""Messages: what both sides of the wire agree on.
+"""Messages: what travels between a job, the activities that read and execute for it, and the workflow of a
+key.
 
-The registered names, and the models that travel between a job, the activities that read and execute for it,
-and the workflow of a key. They are encoded here and not by the user's payload converter, so any converter
-will do; they travel as ordinary payloads, so a payload codec covers them (but for `Order`, which is a
-header). New fields get defaults and unknown ones are ignored: workers of different versions read each other.
+New fields get defaults and unknown ones are ignored: workers of different versions read each other. How they
+travel is in `dedupe.model.payloads`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
-from google.protobuf.message import DecodeError
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
-from temporalio.api.common.v1 import Payload, Payloads
-from temporalio.common import Priority, RawValue, RetryPolicy
-from temporalio.converter import PayloadConverter, WithSerializationContext, WorkflowSerializationContext
+from pydantic import AwareDatetime, BaseModel, ConfigDict, field_validator
+from temporalio.common import Priority, RetryPolicy
 
-from dedupe.errors import CANNOT_TELL
 from dedupe.model.keys import Scope, ScopedKey
-
-IN_PLACE = "dedupe.in-place"
-"""Workflow: a key that an activity of a job holds. It is started to lie dormant, and need never run."""
-DELEGATED = "dedupe.delegated"
-"""Workflow: a key that schedules the activity itself, on a task queue that is not the job's own."""
-ORDERED = "dedupe.call"
-"""Workflow: a job that makes one call, for somebody who has none."""
-PEEK = "dedupe.peek"
-"""Local activity of a job: read the records of the keys that its calls name."""
-CLAIM = "dedupe.claim"
-"""Activity of a job: wait for the outcome of a key that somebody else executes."""
-RECORD = "dedupe.record"
-"""Local activity of a job: record an end that the job learned of, and its activity could not record."""
-TWIN = "dedupe:"
-"""Prefix: `dedupe:send_email` is the activity `send_email`, executed under a key."""
-OUTCOME = "outcome"
-"""Signal to one run of a key's workflow: how its execution ended. The first one counts."""
-ANSWERED = "answered"
-"""Signal to the same: an attempt has failed, and said so. Sent where an unknown outcome is held."""
-UNKNOWN = "unknown"
-"""Signal to the same: an attempt has ended without an answer, so the key is held."""
-
-MARK = "dedupe"
-"""Key in a payload's metadata that tells what is ours from anything else; and the header of a twin."""
-
-WITHIN = "dedupe-within"
-"""Header of a job, and of its activities: the idempotency keys of the executions that have started it."""
-
-WAITING = "dedupe.waiting"
-"""Type of the benign error with which the attempt of a claim ends that has to come back."""
-
-INTERRUPTED = "dedupe.interrupted"
-"""Type of the error with which an attempt ends that was interrupted, where an unknown outcome is held."""
-NO_ANSWERS = ("TemporalTimeout:StartToClose", "TemporalTimeout:Heartbeat", CANNOT_TELL)
-"""Error types by which the service knows attempts without an answer, in what a policy does not retry."""
-
-TOO_LARGE = "PayloadsTooLarge"
-"""Type of the error with which workers of the SDK report a result that the service would not take.
-
-They let it be retried; the service itself, to which other SDKs leave the judgement, does not."""
-
-FORGOTTEN = "forgotten"
-"""Details of a termination: the record was dropped on purpose, and the next execution begins anew."""
-REPLACED = "replaced"
-"""Details of a termination: another run follows, and until it does the record is as it was."""
-
-_ANY = WorkflowSerializationContext(namespace="", workflow_id="")
-_PACKED = b"packed"
 
 
 class Message(BaseModel):
@@ -295,8 +234,6 @@ class Reconcile(Message):
 
 
 Referral = Execute | Wait | Refused | NotHeld | Reconcile
-_REFERRALS: TypeAdapter[Referral] = TypeAdapter(Annotated[Referral, Field(discriminator="kind")])
-_REFERRAL = b"referral"
 
 
 class Executor(Message):
@@ -378,135 +315,6 @@ class Start(Message):
     """Why nothing is executed: it takes the place of a run whose outcome is unknown."""
     closes_when_settled: bool = False
     """Whether a delegated key's workflow ends with its activity: see `dedupe.record.timeskipping`."""
-
-
-_LONGEST_SUMMARY = 400
-"""Bytes."""
-
-MessageT = TypeVar("MessageT", bound=Message)
-
-
-def cut(summary: str) -> str:
-    """Return as much of a summary as the service takes."""
-    return summary.encode()[:_LONGEST_SUMMARY].decode(errors="ignore")
-
-
-def said_in(error: Exception) -> str:
-    """Return what is wrong with the fields of a message, in a line and without their values."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-
-
-def encode(message: Message) -> RawValue:
-    """Return the message as a value that every payload converter passes through."""
-    data = message.model_dump_json(exclude_defaults=True).encode()
-    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
-
-
-def decode(model: type[MessageT], payload: Payload) -> MessageT:
-    """Return the message in a payload.
-
-    Raises:
-        ValueError: The payload holds no such message.
-    """
-    return model.model_validate_json(payload.data)
-
-
-_WITHIN = TypeAdapter(frozenset[str])
-
-
-def encode_within(within: frozenset[str]) -> Payload:
-    """Return a header that `decode_within` reads."""
-    return Payload(metadata={"encoding": b"json/plain"}, data=_WITHIN.dump_json(within))
-
-
-def decode_within(headers: Mapping[str, Payload]) -> frozenset[str]:
-    """Return the executions that a job was started within, as headers say."""
-    header = headers.get(WITHIN)
-    try:
-        return frozenset() if header is None else _WITHIN.validate_json(header.data)
-    except ValueError:  # somebody else's
-        return frozenset()
-
-
-def encode_referral(referral: Referral) -> Payload:
-    """Return a payload that `decode_referral` reads."""
-    data = referral.model_dump_json(exclude_none=True).encode()
-    return Payload(metadata={"encoding": b"json/plain", MARK: _REFERRAL}, data=data)
-
-
-def is_referral(payload: Payload) -> bool:
-    """Return whether a payload says where a call is to go on."""
-    return payload.metadata.get(MARK) == _REFERRAL
-
-
-def decode_referral(payload: Payload) -> Referral | None:
-    """Return the referral in a payload; None where it holds none.
-
-    Raises:
-        ValueError: It is of a kind that this version does not know.
-    """
-    if not is_referral(payload):
-        return None
-    return _REFERRALS.validate_json(payload.data)
-
-
-def pack(payloads: Sequence[Payload]) -> RawValue:
-    """Return several payloads as one value: a single one as it is, others wrapped."""
-    if len(payloads) == 1 and payloads[0].metadata.get(MARK) != _PACKED:
-        return RawValue(payloads[0])
-    return _wrapped(payloads)
-
-
-def carry(payloads: Sequence[Payload], converter: PayloadConverter) -> RawValue:
-    """Return what `pack` does, as the result of an activity of ours.
-
-    A payload converter that is bound to a context reads payloads of that context only, raw ones too. What is
-    recorded has the key's context and not the job's, so there it is always wrapped.
-    """
-    return _wrapped(payloads) if is_bound(converter) else pack(payloads)
-
-
-def is_bound(converter: PayloadConverter) -> bool:
-    """Return whether a payload converter does anything with a serialization context."""
-    return isinstance(converter, WithSerializationContext) and converter.with_context(_ANY) is not converter
-
-
-def _wrapped(payloads: Sequence[Payload]) -> RawValue:
-    data = Payloads(payloads=payloads).SerializeToString()
-    return RawValue(Payload(metadata={"encoding": b"binary/plain", MARK: _PACKED}, data=data))
-
-
-def unpack(packed: Payload) -> list[Payload]:
-    """Return the payloads in what `pack` made: `unpack(pack(a)) == a`.
-
-    Raises:
-        ValueError: It did not make this.
-    """
-    if packed.metadata.get(MARK) != _PACKED:
-        return [packed]
-    try:
-        return list(Payloads.FromString(packed.data).payloads)
-    except DecodeError as error:
-        message = "these are not packed payloads"
-        raise ValueError(message) from error
-
-
-def pack_with(message: Message, content: Payload) -> RawValue:
-    """Return a message and what it is about as one value. Codecs may change the number of several."""
-    return pack([encode(message).payload, content])
-
-
-def unpack_with(model: type[MessageT], packed: Payload) -> tuple[MessageT, Payload]:
-    """Return the message and what it is about: what `pack_with` was given; an empty payload for a bare
-    message.
-
-    Raises:
-        ValueError: It did not make this.
-    """
-    message, *content = unpack(packed)
-    return decode(model, message), content[0] if content else Payload()
 
 
 def earliest(asked_at: datetime | None, scheduled_at: datetime) -> datetime:

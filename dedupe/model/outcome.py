@@ -19,7 +19,9 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError
 
 from dedupe.errors import CANNOT_TELL
-from dedupe.model.messages import INTERRUPTED, MARK, TOO_LARGE, Executor, FailureMessage, decode, encode
+from dedupe.model.messages import Executor, FailureMessage
+from dedupe.model.names import INTERRUPTED, MARK, TOO_LARGE
+from dedupe.model.payloads import decode, encode
 
 NO_RESULT = Payload(metadata={"encoding": b"binary/null"})
 """Of an activity that was completed without a payload, as other languages' void activities are."""

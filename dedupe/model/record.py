@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dedupe.errors import CANNOT_TELL
-from dedupe.model.messages import INTERRUPTED, Owner, Start
+from dedupe.model.messages import Owner, Start
+from dedupe.model.names import INTERRUPTED
 from dedupe.model.outcome import Abandoned, Failed, Outcome
 
 

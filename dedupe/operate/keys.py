@@ -26,7 +26,8 @@ from dedupe.key.attempts import attempts_of
 from dedupe.key.owner import Alive, Gone, whereabouts
 from dedupe.model.findings import DidNotHappen, Happened, encode_finding
 from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
-from dedupe.model.messages import DELEGATED, FORGOTTEN, IN_PLACE, Resolution
+from dedupe.model.messages import Resolution
+from dedupe.model.names import DELEGATED, FORGOTTEN, IN_PLACE
 from dedupe.model.outcome import Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
 from dedupe.operate.listing import AT_ONCE, closed_runs, in_order, key_ids

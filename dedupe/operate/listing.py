@@ -14,7 +14,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.client import Client
 
-from dedupe.model.messages import DELEGATED, IN_PLACE
+from dedupe.model.names import DELEGATED, IN_PLACE
 from dedupe.record.timeskipping import is_time_skipping
 
 AT_ONCE = 50

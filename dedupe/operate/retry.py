@@ -15,8 +15,10 @@ from temporalio.service import RPCError
 
 from dedupe.errors import KeyNotRetriedError
 from dedupe.model.keys import Scope
-from dedupe.model.messages import DELEGATED, ORDERED, CallOrder, Plan, cut, pack, pack_with
+from dedupe.model.messages import CallOrder, Plan
+from dedupe.model.names import DELEGATED, ORDERED
 from dedupe.model.outcome import Abandoned, Failed
+from dedupe.model.payloads import cut, pack, pack_with
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled
 from dedupe.record.history import events_of, is_missing
 from dedupe.record.reader import Reader

@@ -16,7 +16,8 @@ from temporalio import nexus
 from temporalio.common import RetryPolicy
 
 from dedupe.model.keys import Scope
-from dedupe.model.messages import CallOrder, Plan, pack, pack_with, said_in
+from dedupe.model.messages import CallOrder, Plan
+from dedupe.model.payloads import pack, pack_with, said_in
 from dedupe.reach.job import OrderedCall
 
 

@@ -13,7 +13,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import HistoryEvent
 
-from dedupe.model.messages import ANSWERED, OUTCOME, UNKNOWN
+from dedupe.model.names import ANSWERED, OUTCOME, UNKNOWN
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _ACTIVITY_ENDS = {

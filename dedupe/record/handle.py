@@ -24,20 +24,10 @@ from temporalio.common import RawValue
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe.model.messages import (
-    ANSWERED,
-    DELEGATED,
-    IN_PLACE,
-    OUTCOME,
-    UNKNOWN,
-    Message,
-    Start,
-    UnknownOutcome,
-    cut,
-    encode,
-    pack_with,
-)
+from dedupe.model.messages import Message, Start, UnknownOutcome
+from dedupe.model.names import ANSWERED, DELEGATED, IN_PLACE, OUTCOME, UNKNOWN
 from dedupe.model.outcome import Outcome, encode_outcome, timed
+from dedupe.model.payloads import cut, encode, pack_with
 from dedupe.model.record import Absent, Record, Run, record_of
 from dedupe.record.history import fetch, follow, is_missing
 from dedupe.record.reader import Reader

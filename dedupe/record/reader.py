@@ -11,18 +11,10 @@ from temporalio.common import RawValue
 from temporalio.converter import ActivitySerializationContext, DataConverter, WorkflowSerializationContext
 
 from dedupe.errors import UnreadableRecordError
-from dedupe.model.messages import (
-    DELEGATED,
-    FORGOTTEN,
-    IN_PLACE,
-    REPLACED,
-    Resolution,
-    Start,
-    UnknownOutcome,
-    decode,
-    unpack_with,
-)
+from dedupe.model.messages import Resolution, Start, UnknownOutcome
+from dedupe.model.names import DELEGATED, FORGOTTEN, IN_PLACE, REPLACED
 from dedupe.model.outcome import NO_RESULT, Failed, Outcome, Succeeded, decode_outcome, time_of_outcome
+from dedupe.model.payloads import decode, unpack_with
 from dedupe.model.record import Closed, End, Execution, Run, Unknown, unknown_after
 from dedupe.record.events import Events, failure_of, is_activity_end, scheduled_id, time_of
 

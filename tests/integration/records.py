@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from dedupe.model.outcome import Succeeded
 from dedupe.record.handle import KeyHandle
 from tests.support.waiting import LONG, until

@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 
 from dedupe import DedupePlugin
-from dedupe.model.messages import CLAIM, PEEK, TWIN
+from dedupe.model.names import CLAIM, PEEK, TWIN
 from tests.integration.effect_file import Moment
 from tests.integration.fleet import ORGANIZATION, Fleet, answers_of, fleet
 from tests.integration.jobs import CallJob

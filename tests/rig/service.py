@@ -14,7 +14,8 @@ from typing import Any, Literal
 from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.key.owner import Alive, Ended, Gone, Unclear, Whereabouts
-from dedupe.model.messages import FORGOTTEN, REPLACED, Owner, Start, UnknownOutcome
+from dedupe.model.messages import Owner, Start, UnknownOutcome
+from dedupe.model.names import FORGOTTEN, REPLACED
 from dedupe.model.outcome import Outcome
 from dedupe.model.record import MARGIN, Closed, End, Execution, Record, Run, Unknown, record_of
 

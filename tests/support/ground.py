@@ -22,7 +22,7 @@ from temporalio.worker import Interceptor, Worker
 
 from dedupe import DedupeKeys, DedupePlugin, KeyState, Scope
 from dedupe.model.keys import Keyspace
-from dedupe.model.messages import CLAIM, PEEK, RECORD, TWIN
+from dedupe.model.names import CLAIM, PEEK, RECORD, TWIN
 from dedupe.record.handle import KeyHandle
 from tests.support.effects import Effects
 from tests.support.histories import has_run, keys_of, markers, replay, scheduled, types

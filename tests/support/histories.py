@@ -9,7 +9,9 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.converter import PayloadCodec
 from temporalio.worker import Interceptor, Plugin, Replayer
 
-from dedupe.model.messages import CLAIM, MARK, PEEK, RECORD, TWIN, Claim, Order, decode, unpack_with
+from dedupe.model.messages import Claim, Order
+from dedupe.model.names import CLAIM, MARK, PEEK, RECORD, TWIN
+from dedupe.model.payloads import decode, unpack_with
 
 _LOCAL_ACTIVITY = "core_local_activity"
 """Name of the marker of a local activity, in the histories of this SDK."""

@@ -25,7 +25,7 @@ from activities.email import (
 )
 from dedupe import DidNotHappen, Happened, StillUnknown
 from dedupe.execution.current import format_activity_id
-from dedupe.model.messages import DELEGATED
+from dedupe.model.names import DELEGATED
 
 WELCOME = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\n")
 

@@ -28,7 +28,7 @@ from activities.payments import (
     payment_transport,
 )
 from dedupe.execution.current import format_activity_id
-from dedupe.model.messages import DELEGATED
+from dedupe.model.names import DELEGATED
 
 ROOT = Path(__file__).parents[2]
 ORDER = Charge(order_id="order-1", customer="cus_ada", amount=1_099, currency="eur")

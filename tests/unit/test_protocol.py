@@ -28,21 +28,8 @@ from dedupe.claims.claim import Claims, _Attempt
 from dedupe.claims.settle import _settle
 from dedupe.execution.attempt import Attempt
 from dedupe.key.attempts import Story
-from dedupe.model.messages import (
-    FORGOTTEN,
-    INTERRUPTED,
-    Claim,
-    Execute,
-    NotHeld,
-    Order,
-    Owner,
-    Question,
-    Start,
-    Wait,
-    decode_referral,
-    encode_referral,
-    is_referral,
-)
+from dedupe.model.messages import Claim, Execute, NotHeld, Order, Owner, Question, Start, Wait
+from dedupe.model.names import FORGOTTEN, INTERRUPTED
 from dedupe.model.outcome import (
     Abandoned,
     Failed,
@@ -54,6 +41,7 @@ from dedupe.model.outcome import (
     is_recorded,
     unmarked,
 )
+from dedupe.model.payloads import decode_referral, encode_referral, is_referral
 from dedupe.model.record import Closed, Executing, Held, Run, Settled
 from dedupe.record.handle import KeyHandle
 from tests.rig.service import LATER, LONGEST_ATTEMPT, PROCESS, CallState, Fate, Service

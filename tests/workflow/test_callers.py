@@ -11,7 +11,7 @@ from temporalio.exceptions import CancelledError
 from temporalio.exceptions import TimeoutError as WorkflowTimeoutError
 
 import dedupe
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, Parents, Script, returned
 

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from temporalio.worker import WorkerDeploymentConfig
 
 import dedupe
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from tests.support.ground import Ground
 from tests.support.waiting import until
 

@@ -20,7 +20,7 @@ from dedupe import (
     UnknownOutcomeError,
     current_execution,
 )
-from dedupe.model.messages import CLAIM, TWIN
+from dedupe.model.names import CLAIM, TWIN
 from dedupe.record.handle import KeyHandle
 from tests.support.ground import Ground, Grounds
 from tests.support.scripts import Call, returned

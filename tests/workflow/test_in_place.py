@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 import dedupe
-from dedupe.model.messages import CLAIM, PEEK, TWIN
+from dedupe.model.names import CLAIM, PEEK, TWIN
 from dedupe.operate.view import KeyState
 from dedupe.plugin import DedupePlugin
 from tests.support.ground import Ground

@@ -21,7 +21,7 @@ from activities.slack import FolderTransport as SlackFolder
 from activities.slack import SlackActivities, SlackMessage, SlackReceipt, SlackTransport
 from activities.webhook import FolderTransport, WebhookActivities
 from dedupe import DidNotHappen, Scope, UnknownOutcomeError
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from tests.support.ground import Ground
 from workflows.digest import KEPT_FOR, Digest, DigestJob
 from workflows.invoice import OTHER_CHARGE, Invoice, InvoiceJob, ReceiptNotSent, ReceiptSent

@@ -12,7 +12,7 @@ from temporalio.worker import Worker
 
 from dedupe.key.server import CallerHeadersInterceptor
 from dedupe.key.workflow import DelegatedKey, InPlaceKey
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from tests.support.faults import break_peeks
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import types

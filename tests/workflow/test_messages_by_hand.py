@@ -8,7 +8,9 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 
 from dedupe.claims import claim
-from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME, Plan, Start, encode
+from dedupe.model.messages import Plan, Start
+from dedupe.model.names import DELEGATED, IN_PLACE, OUTCOME
+from dedupe.model.payloads import encode
 from tests.support.ends import end_of, stuck
 from tests.support.ground import Ground
 from tests.support.histories import types

@@ -25,7 +25,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from dedupe import KeyState, current_execution
 from dedupe.errors import KeyExecutingError
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from tests.support.ground import Ground
 from tests.support.scripts import Call, Ended, returned
 from tests.support.waiting import until

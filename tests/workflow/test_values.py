@@ -12,7 +12,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from dedupe import KeyState
-from dedupe.model.messages import CLAIM, MARK, PEEK
+from dedupe.model.names import CLAIM, MARK, PEEK
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import markers
 from tests.workflow.values import (

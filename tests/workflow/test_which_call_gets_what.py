@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from dedupe.model.messages import CLAIM
+from dedupe.model.names import CLAIM
 from tests.support.ground import Ground
 from tests.support.scripts import Call, Ended, returned
 

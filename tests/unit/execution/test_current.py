@@ -5,7 +5,7 @@ from temporalio.testing import ActivityEnvironment
 
 from dedupe import Execution, current_execution
 from dedupe.execution.current import CURRENT, format_activity_id, parse_activity_id
-from dedupe.model.messages import DELEGATED
+from dedupe.model.names import DELEGATED
 from tests.unit.test_email import environment
 
 

@@ -10,7 +10,8 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ActivityError
 
 from dedupe.key.retries import next_delay, policy_of
-from dedupe.model.messages import NO_ANSWERS, TOO_LARGE, Plan, Start
+from dedupe.model.messages import Plan, Start
+from dedupe.model.names import NO_ANSWERS, TOO_LARGE
 
 SECOND = timedelta(seconds=1)
 

@@ -34,6 +34,8 @@ from dedupe.model.messages import (
     Start,
     UnknownOutcome,
     Wait,
+)
+from dedupe.model.payloads import (
     decode,
     decode_referral,
     encode,

@@ -14,7 +14,7 @@ from temporalio.converter import DataConverter, DefaultFailureConverter, Default
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from dedupe.model.messages import Wait, encode_referral
+from dedupe.model.messages import Wait
 from dedupe.model.outcome import (
     Abandoned,
     Answer,
@@ -32,6 +32,7 @@ from dedupe.model.outcome import (
     unmarked,
     unrecorded,
 )
+from dedupe.model.payloads import encode_referral
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 FALSY: list[Any] = [None, False, True, 0, "", [], {}, b"", 0.5, "text"]

@@ -13,7 +13,8 @@ from temporalio.api.failure.v1 import (
     TimeoutFailureInfo,
 )
 
-from dedupe.model.messages import INTERRUPTED, TOO_LARGE, Owner, Start
+from dedupe.model.messages import Owner, Start
+from dedupe.model.names import INTERRUPTED, TOO_LARGE
 from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded
 from dedupe.model.record import (
     MARGIN,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 
-from dedupe.model.messages import DELEGATED, IN_PLACE, OUTCOME
+from dedupe.model.names import DELEGATED, IN_PLACE, OUTCOME
 from dedupe.record.events import Events, failure_of, is_activity_end, scheduled_id, time_of
 from tests.replay.corpus import HISTORIES, load
 
