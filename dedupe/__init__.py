@@ -8,7 +8,8 @@ The way of one call, as a list of files to read:
 - `job.steps`: its way through the job, from one activity to the next.
 - `job.peeking`, `claims.peek`: one reading of the records that a job asks for.
 - `execution.interceptor`, `execution.attempt`: acquire the key, have the effect, record how it ended.
-- `claims.claim`: wait for whoever executes, and take the place of one that is gone (`key.owner`).
+- `claims.claim`: wait for whoever executes, and take the place of one that is gone (`key.owner`);
+  `claims.crowd` is what those who wait share.
 - `claims.settle`: record an end that only the job knows.
 - `key.unknown`, `model.findings`: what is held where nobody knows what happened, and what somebody found out.
 

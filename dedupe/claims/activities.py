@@ -8,7 +8,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 from temporalio.common import RawValue
 
-from dedupe.claims.claim import Claims
+from dedupe.claims.claim import carry_out
+from dedupe.claims.crowd import Crowd
 from dedupe.claims.peek import Peeks
 from dedupe.claims.settle import settle
 from dedupe.execution.twins import Twin, name_of
@@ -51,13 +52,13 @@ class JobActivities:
         self._client = client
         self._in_place = {name_of(twin) for twin in twins}
         self._peeks = Peeks(client, in_place=self._in_place)
-        self._claims = Claims(
-            client=client, task_queue=task_queue, most_following=most_following, in_place=self._in_place
+        self._crowd = Crowd(
+            client, task_queue=task_queue, most_following=most_following, in_place=self._in_place
         )
 
     def use(self, *, skips_time: bool) -> None:
         """Take notice of what server it is. On the time-skipping one nothing is executed in place."""
-        self._claims.skips_time = skips_time
+        self._crowd.skips_time = skips_time
         if skips_time:
             self._in_place.clear()
 
@@ -82,7 +83,7 @@ class JobActivities:
     async def claim(self, message: RawValue) -> RawValue:
         """Wait for the outcome of a key."""
         claim, arguments = unpack_with(Claim, message.payload)
-        return self._carried(await self._claims.claim(claim, arguments))
+        return self._carried(await carry_out(claim, arguments, crowd=self._crowd))
 
     @activity.defn(name=RECORD)
     async def record(self, message: RawValue) -> RawValue:

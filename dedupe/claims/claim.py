@@ -7,28 +7,26 @@ often. It asks what became of the call that executes, and takes the place of one
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
-from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError, RPCStatusCode
 
+from dedupe.claims.crowd import Crowd
 from dedupe.claims.timeskipping import turn
 from dedupe.errors import DedupeError, InvalidCallError, UnreadableRecordError
 from dedupe.execution.sticky import unstick
-from dedupe.key.attempts import Story, story_of
+from dedupe.key.attempts import Story
 from dedupe.key.begin import Beginning, UnderWay, begin, is_under_way
-from dedupe.key.owner import Alive, Ended, Gone, Missing, Unclear, Whereabouts, whereabouts
+from dedupe.key.owner import Alive, Ended, Gone, Missing, Unclear
 from dedupe.key.unknown import record_or_hold
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
-from dedupe.model.messages import Claim, Execute, Owner, Reconcile, Wait, earliest
+from dedupe.model.messages import Claim, Execute, Reconcile, Wait, earliest
 from dedupe.model.names import WAITING
 from dedupe.model.outcome import Abandoned, Answer, How
 from dedupe.model.payloads import encode_referral
@@ -39,142 +37,52 @@ _ROUNDS = 10
 """How often an attempt reads a key whose runs come and go, before it backs off."""
 _PATIENCE = 10
 """Attempts, about a minute of them, until a record that cannot be decoded is an error."""
-_MOST_SENT_BACK = 10_000
-"""Claims of which a worker knows that it has sent them back."""
-_SPACE = timedelta(milliseconds=20)
-"""Between two that come back to one key, in one worker."""
 _TELL_AFTER = timedelta(seconds=5)
 """Of waiting, from when on a call says what it waits for."""
-_TOLD_LATELY = timedelta(seconds=5)
-"""For how long that counts as known."""
-_TELL_WITHIN = timedelta(seconds=1)
-"""How long it may take to find out: a claim that does not heartbeat is taken for lost."""
-_MOST_CROWDS = 1_000
-"""Keys whose crowds a worker knows of."""
 _FIRST_DELAY = timedelta(seconds=1)
 _FIRST_DELAY_WITH_TIME_SKIPPED = timedelta(milliseconds=10)
 _AGAIN = timedelta(milliseconds=100)
 _ASK_AFTER = timedelta(seconds=2)
 """How long an execution is under way before it is asked what became of its owner."""
-_ASKED_LATELY = timedelta(seconds=1)
 _PART_FOLLOWED = 0.8
 """Of a wait slice: an attempt has to end by itself."""
 _LEG = timedelta(seconds=10)
 """How long a history is followed before it is asked again what became of the owner."""
 
 
-@dataclass
-class Claims:
-    """The claims of one worker."""
+async def carry_out(claim: Claim, arguments: Payload, *, crowd: Crowd) -> Payload:
+    """Return the answer, or that the call is to execute.
 
-    client: Client
-    task_queue: str
-    """Where the workflows of keys live."""
-    most_following: int
-    """How many may follow a history at once, each in a slot of the worker."""
-    in_place: AbstractSet[str]
-    """The activities that this worker can execute in place."""
-    skips_time: bool = False
-    """Whether the server is the time-skipping one: nobody follows, and a closed run may be a record."""
-    following: int = 0
-    _asked: dict[str, asyncio.Task[Whereabouts]] = field(
-        default_factory=dict[str, "asyncio.Task[Whereabouts]"]
-    )
-    """By the run of a key: what became of its owner, as of a second ago at the most."""
+    Args:
+        claim: What the job's call wants.
+        arguments: The packed arguments of what is delegated.
+        crowd: The claims of this worker.
 
-    _sent_back: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    """By run and activity, the latest ones last: the attempt that this worker has sent back to wait."""
-
-    _last_return: dict[str, float] = field(default_factory=dict[str, float])
-    """By key, the latest ones last: when the last of those who wait comes back, by this process's clock."""
-
-    _stories: dict[str, tuple[float, Story]] = field(default_factory=dict[str, tuple[float, Story]])
-    """By the run of a key, the latest ones last: what its execution is about, and when that was learned."""
-
-    async def claim(self, claim: Claim, arguments: Payload) -> Payload:
-        """Return the answer, or that the call is to execute.
-
-        Raises:
-            DedupeError: The call cannot be carried out. Never retried.
-            ApplicationError: Of type `WAITING`: come back later.
-        """
-        attempt = _Attempt(self, claim, arguments, activity.info())
-        info = attempt.info
-        call = (info.workflow_run_id or "", info.activity_id)
-        came_back = self._sent_back.pop(call, None) == info.attempt - 1
-        try:
-            async with turn(skips_time=self.skips_time):
-                answer = await attempt.answer()
-        except ApplicationError as error:
-            if error.type == WAITING:
-                self._sent_back[call] = info.attempt
-                if len(self._sent_back) > _MOST_SENT_BACK:
-                    del self._sent_back[next(iter(self._sent_back))]
-            raise
-        if info.attempt > 1 and not came_back:
-            await unstick(self.client, info)
-        return answer
-
-    async def whereabouts(self, execution: Execution, owner: Owner, *, now: datetime) -> Whereabouts:
-        """Return what became of the call that executes: asked once for all that wait for it here."""
-        asked = self._asked.get(execution.run_id)
-        if asked is None:
-            asked = asyncio.ensure_future(whereabouts(self.client, owner, now=now))
-            self._asked[execution.run_id] = asked
-            asyncio.get_running_loop().call_later(
-                _ASKED_LATELY.total_seconds(), self._asked.pop, execution.run_id, None
-            )
-        return await asyncio.shield(asked)
-
-    async def story(self, execution: Execution, *, key_id: str, now: datetime) -> Story:
-        """Return what those who wait for an execution are waiting for: asked for once in a while, for all."""
-        told = self._stories.get(execution.run_id)
-        if told is not None and time.monotonic() < told[0] + _TOLD_LATELY.total_seconds():
-            return told[1]
-        try:
-            async with asyncio.timeout(_TELL_WITHIN.total_seconds()):
-                story = await story_of(self.client, execution, key_id=key_id, now=now)
-        except (RPCError, TimeoutError) as error:
-            story = Story(words=f"the service could not be asked ({type(error).__name__})")
-        self._stories.pop(execution.run_id, None)
-        self._stories[execution.run_id] = time.monotonic(), story
-        if len(self._stories) > _MOST_CROWDS:
-            del self._stories[next(iter(self._stories))]
-        return story
-
-    def spaced(self, key_id: str, delay: timedelta) -> timedelta:
-        """Return a delay a little longer, so that a crowd which waits for one key comes back one by one.
-
-        Each return costs the service about as much as an activity: a thousand callers who all returned as
-        soon as one of them may would be answered later, and not sooner.
-        """
-        now = time.monotonic()
-        returns = max(
-            now + delay.total_seconds(), self._last_return.pop(key_id, now) + _SPACE.total_seconds()
-        )
-        self._last_return[key_id] = returns
-        if len(self._last_return) > _MOST_CROWDS:
-            del self._last_return[next(iter(self._last_return))]
-        return timedelta(seconds=returns - now)
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncGenerator[bool]:
-        """Yield whether there is room for one more that follows a history."""
-        free = not self.skips_time and self.following < self.most_following
-        self.following += free
-        try:
-            yield free
-        finally:
-            self.following -= free
+    Raises:
+        DedupeError: The call cannot be carried out. Never retried.
+        ApplicationError: Of type `WAITING`: come back later.
+    """
+    info = activity.info()
+    came_back = crowd.came_back(info)
+    try:
+        async with turn(skips_time=crowd.skips_time):
+            answer = await _Attempt(crowd, claim, arguments, info).answer()
+    except ApplicationError as error:
+        if error.type == WAITING:
+            crowd.send_back(info)
+        raise
+    if info.attempt > 1 and not came_back:
+        await unstick(crowd.client, info)
+    return answer
 
 
 class _Attempt:
-    def __init__(self, claims: Claims, claim: Claim, arguments: Payload, info: activity.Info) -> None:
-        self.claims = claims
+    def __init__(self, crowd: Crowd, claim: Claim, arguments: Payload, info: activity.Info) -> None:
+        self.crowd = crowd
         self.claim = claim
         self.arguments = arguments
         self.info = info
-        self.key = KeyHandle(client=claims.client, key_id=claim.question.key_id)
+        self.key = KeyHandle(client=crowd.client, key_id=claim.question.key_id)
         self.asked_at = earliest(claim.asked_at, info.scheduled_time)
         self.story, self.missing_since = _remembered(info.heartbeat_details)
         self.unknown: Unknown | None = None
@@ -246,11 +154,11 @@ class _Attempt:
     async def _begin(self, decision: Begin) -> Payload | None:
         """Let the job execute, or begin a delegated execution, for which this claim then waits."""
         if self.claim.plan is None:
-            if await is_under_way(self.claims.client, decision.record, None, now=self.now):
+            if await is_under_way(self.crowd.client, decision.record, None, now=self.now):
                 raise self._waiting(_FIRST_DELAY)
             return encode_referral(
                 Execute(asked_at=self.asked_at, waited_for=self.claim.waited_for)
-                if self.claim.question.activity in self.claims.in_place
+                if self.claim.question.activity in self.crowd.in_place
                 else Wait(asked_at=self.asked_at, run_id=self.claim.waited_for, delegated=True)
             )
         info = self.info
@@ -258,11 +166,11 @@ class _Attempt:
             question=self.claim.question,
             call=self._call,
             caller=info.workflow_id or "",
-            task_queue=self.claims.task_queue,
+            task_queue=self.crowd.task_queue,
             ttl=self.claim.ttl,
             plan=self.claim.plan,
             arguments=self.arguments,
-            closes_when_settled=self.claims.skips_time,
+            closes_when_settled=self.crowd.skips_time,
         )
         try:
             begun = await begin(self.key, decision.record, beginning, now=self.now)
@@ -285,7 +193,7 @@ class _Attempt:
         """Wait for the end of somebody's execution; see to it if nobody's is left."""
         owner = execution.owner
         if owner is not None and self.now - execution.started_at >= _ASK_AFTER:
-            match await self.claims.whereabouts(execution, owner, now=self.now):
+            match await self.crowd.whereabouts(execution, owner, now=self.now):
                 case Alive() | Unclear():
                     pass
                 case Ended(outcome):
@@ -339,7 +247,7 @@ class _Attempt:
             ApplicationError: Of type `WAITING`: there is no room, or no time left.
         """
         self.claim = self.claim.model_copy(update={"waited_for": execution.run_id})
-        async with self.claims.slot() as is_free:
+        async with self.crowd.slot() as is_free:
             if not is_free or await self._follow(execution, unknown):
                 if self.now - self.info.scheduled_time >= _TELL_AFTER:
                     await self._tell(execution, unknown)
@@ -350,7 +258,7 @@ class _Attempt:
         if unknown is not None:
             story = _story_of(unknown)
         else:
-            story = await self.claims.story(execution, key_id=self.key.key_id, now=self.now)
+            story = await self.crowd.story(execution, key_id=self.key.key_id, now=self.now)
         if story.is_stuck and self.story != story.words:
             activity.logger.warning("waiting for deduplication key %r: %s", self.key.key_id, story.words)
         self.story = story.words
@@ -407,11 +315,11 @@ class _Attempt:
         info = self.info
         elapsed = self.now - info.scheduled_time
         if delay is None:
-            first = _FIRST_DELAY_WITH_TIME_SKIPPED if self.claims.skips_time else _FIRST_DELAY
+            first = _FIRST_DELAY_WITH_TIME_SKIPPED if self.crowd.skips_time else _FIRST_DELAY
             longest = info.start_to_close_timeout or _FIRST_DELAY
             delay = max(first, elapsed / 4)
-            if not self.claims.skips_time:
-                delay = self.claims.spaced(self.key.key_id, min(delay, longest))
+            if not self.crowd.skips_time:
+                delay = self.crowd.spaced(self.key.key_id, min(delay, longest))
         delay = min(delay, at_most)
         if info.schedule_to_close_timeout is not None:
             remaining = info.schedule_to_close_timeout - elapsed - timedelta(milliseconds=20)

@@ -15,6 +15,7 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
+from dedupe.claims.recent import Recent
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
 from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait
 from dedupe.model.outcome import Answer, about
@@ -43,8 +44,8 @@ class Peeks:
         """
         self._client = client
         self._in_place = in_place
-        self._left: dict[str, tuple[int, int]] = {}
-        """By run id, the last ones last: which of the job's tasks it is, and the bytes left in it so far."""
+        self._left = Recent[str, tuple[int, int]](_MOST_JOBS)
+        """By run id: which of the job's tasks it is, and the bytes left in it so far."""
 
     async def peek(self, peek: Peek, *, run_id: str) -> list[Payload]:
         """Read the records of keys for a job, and return what that leaves: a payload for each question."""
@@ -82,11 +83,9 @@ class Peeks:
     def _fitting(self, payload: Payload, peek: Peek, run_id: str) -> Payload:
         """Return what was found, or in place of an answer that does not fit, that a claim is to bring it."""
         size = payload.ByteSize()
-        task, left = self._left.pop(run_id, (peek.task, 0))
+        task, left = self._left.get(run_id) or (peek.task, 0)
         if task != peek.task:
             left = 0
         fits = size <= _LARGEST_ANSWER and left + size <= _LARGEST_ANSWERS
-        self._left[run_id] = peek.task, left + size if fits else left
-        if len(self._left) > _MOST_JOBS:
-            del self._left[next(iter(self._left))]
+        self._left.note(run_id, (peek.task, left + size if fits else left))
         return payload if fits else encode_referral(Wait())

@@ -21,10 +21,11 @@ from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure, TimeoutFa
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-import dedupe.claims.claim
+import dedupe.claims.crowd
 import dedupe.execution.attempt
 import dedupe.key.begin
-from dedupe.claims.claim import Claims, _Attempt
+from dedupe.claims.claim import _Attempt
+from dedupe.claims.crowd import Crowd
 from dedupe.claims.settle import _settle
 from dedupe.execution.attempt import Attempt
 from dedupe.key.attempts import Story
@@ -208,7 +209,7 @@ class Stage:
                 continue
 
     async def _claim(self, question: Question, wait: Wait) -> Payload:
-        claims = Claims(client=self._client, task_queue="keys", most_following=0, in_place={"charge"})
+        crowd = Crowd(self._client, task_queue="keys", most_following=0, in_place={"charge"})
         claim = Claim(question=question, asked_at=wait.asked_at, waited_for=wait.run_id)
         scheduled, number = self.service.now, 0
         while True:
@@ -226,7 +227,7 @@ class Stage:
                 activity_id="c",
             )
             try:
-                return await _Attempt(claims, claim, Payload(), info).answer()
+                return await _Attempt(crowd, claim, Payload(), info).answer()
             except (ApplicationError, RPCError):
                 await self.service.ask(LATER, lambda: None)
 
@@ -487,10 +488,10 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, method in methods.items():
         monkeypatch.setattr(KeyHandle, name, method)
     monkeypatch.setattr(dedupe.key.begin, "whereabouts", whereabouts)
-    monkeypatch.setattr(dedupe.claims.claim, "whereabouts", whereabouts)
-    monkeypatch.setattr(dedupe.claims.claim, "story_of", story_of)
+    monkeypatch.setattr(dedupe.claims.crowd, "whereabouts", whereabouts)
+    monkeypatch.setattr(dedupe.claims.crowd, "story_of", story_of)
     monkeypatch.setattr(dedupe.execution.attempt, "is_last_attempt", is_last_attempt)
-    monkeypatch.setattr(dedupe.claims.claim, "_ASKED_LATELY", timedelta(0))
+    monkeypatch.setattr(dedupe.claims.crowd, "_ASKED_LATELY", timedelta(0))
 
 
 # ------------------------------------------------------------------------------------------------- the steps

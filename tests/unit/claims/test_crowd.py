@@ -11,8 +11,8 @@ import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-import dedupe.claims.claim
-from dedupe.claims.claim import Claims
+import dedupe.claims.crowd
+from dedupe.claims.crowd import Crowd
 from dedupe.key.attempts import Story
 from dedupe.model.messages import Start
 from dedupe.model.record import Execution
@@ -25,38 +25,38 @@ EXECUTION = Execution(
 
 
 @pytest.fixture
-def claims() -> Claims:
+def crowd() -> Crowd:
     """The claims of a worker, whose service is not asked."""
     client: Any = None
-    return Claims(client=client, task_queue="keys", most_following=25, in_place=frozenset())
+    return Crowd(client, task_queue="keys", most_following=25, in_place=frozenset())
 
 
-def returns(claims: Claims, key: str, delay: timedelta, number: int) -> list[float]:
+def returns(crowd: Crowd, key: str, delay: timedelta, number: int) -> list[float]:
     """Return when so many claims of a key come back, on this process's clock."""
-    return [time.monotonic() + claims.spaced(key, delay).total_seconds() for _ in range(number)]
+    return [time.monotonic() + crowd.spaced(key, delay).total_seconds() for _ in range(number)]
 
 
-def test_a_crowd_comes_back_one_by_one(claims: Claims) -> None:
+def test_a_crowd_comes_back_one_by_one(crowd: Crowd) -> None:
     """Of one key one each 20 ms, none sooner than it asked for."""
     began = time.monotonic()
-    crowd = returns(claims, "key", SECOND, 200)
-    assert all(later - sooner > 0.019 for sooner, later in pairwise(crowd))
-    assert crowd[0] >= began + 1
-    assert crowd[-1] < time.monotonic() + 1 + 200 * 0.021
+    all_of_them = returns(crowd, "key", SECOND, 200)
+    assert all(later - sooner > 0.019 for sooner, later in pairwise(all_of_them))
+    assert all_of_them[0] >= began + 1
+    assert all_of_them[-1] < time.monotonic() + 1 + 200 * 0.021
 
 
-def test_a_crowd_holds_up_no_other_key(claims: Claims) -> None:
+def test_a_crowd_holds_up_no_other_key(crowd: Crowd) -> None:
     """Another key's claim, and one that comes after the crowd has gone, wait as long as they asked for."""
-    returns(claims, "key", SECOND, 200)
-    assert claims.spaced("other", SECOND) <= SECOND
-    assert claims.spaced("key", 60 * SECOND) <= 60 * SECOND
+    returns(crowd, "key", SECOND, 200)
+    assert crowd.spaced("other", SECOND) <= SECOND
+    assert crowd.spaced("key", 60 * SECOND) <= 60 * SECOND
 
 
-def test_a_worker_remembers_some_crowds(claims: Claims) -> None:
+def test_a_worker_remembers_some_crowds(crowd: Crowd) -> None:
     """What it knows of keys is bounded."""
     for number in range(3_000):
-        claims.spaced(f"key-{number}", SECOND)
-    assert len(claims._last_return) == 1_000
+        crowd.spaced(f"key-{number}", SECOND)
+    assert len(crowd._last_return) == 1_000
 
 
 def answering(answer: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,11 +67,11 @@ def answering(answer: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Non
         found: Story = await answer()
         return found
 
-    monkeypatch.setattr(dedupe.claims.claim, "story_of", story_of)
+    monkeypatch.setattr(dedupe.claims.crowd, "story_of", story_of)
 
 
 async def test_a_service_that_is_silent_costs_no_heartbeat(
-    claims: Claims, monkeypatch: pytest.MonkeyPatch
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a call waits for is found out within a second, or not."""
 
@@ -81,12 +81,12 @@ async def test_a_service_that_is_silent_costs_no_heartbeat(
 
     answering(silent, monkeypatch)
     began = time.monotonic()
-    story = await claims.story(EXECUTION, key_id="id", now=NOW)
+    story = await crowd.story(EXECUTION, key_id="id", now=NOW)
     assert story == Story(words="the service could not be asked (TimeoutError)")
     assert time.monotonic() - began < 2
 
 
-async def test_all_that_wait_for_a_run_ask_once(claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_that_wait_for_a_run_ask_once(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found out counts for a while, an error too."""
     asked: list[int] = []
 
@@ -96,6 +96,6 @@ async def test_all_that_wait_for_a_run_ask_once(claims: Claims, monkeypatch: pyt
 
     answering(refuse, monkeypatch)
     for _ in range(50):
-        story = await claims.story(EXECUTION, key_id="id", now=NOW)
+        story = await crowd.story(EXECUTION, key_id="id", now=NOW)
         assert story == Story(words="the service could not be asked (RPCError)")
     assert len(asked) == 1

@@ -8,7 +8,8 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.exceptions import ApplicationError
 
-from dedupe.claims.claim import Claims, _Attempt
+from dedupe.claims.claim import _Attempt
+from dedupe.claims.crowd import Crowd
 from dedupe.model.messages import Claim, Question, Start
 from dedupe.model.record import Execution, Held, Unknown
 
@@ -33,9 +34,9 @@ def may_reconcile(*, over_in: timedelta, again_in: timedelta | None = None, reco
         schedule_to_close_timeout=None,
         heartbeat_details=[],
     )
-    claims = Claims(client=client, task_queue="keys", most_following=0, in_place={"effect"})
+    crowd = Crowd(client, task_queue="keys", most_following=0, in_place={"effect"})
     unknown = Unknown(why="lost", since=NOW - SECOND, over_at=NOW + over_in)
-    attempt = _Attempt(claims, claim, Payload(), info)
+    attempt = _Attempt(crowd, claim, Payload(), info)
     return attempt._may_reconcile(Held(execution=EXECUTION, unknown=unknown))
 
 
