@@ -39,8 +39,9 @@ _CALL = "dedupe-call"
 _EXECUTOR = "dedupe-executor"
 _FACTS = "dedupe-facts"
 """Key in the metadata of a long failure: all of its message but the failure."""
-_LARGEST_JSON = 1_500_000
-"""Bytes of JSON beyond which a failure travels as it is, which is shorter: the service takes 2 MB."""
+_LARGE = 1_500_000
+"""Bytes of an answer beyond which each counts, as the service takes 2 MB: it goes without its executor, and a
+failure as it is, which is shorter than its JSON."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class Answer:
         match self.outcome:
             case Succeeded(result):
                 payload = _marked(result, self.how.value.encode())
-                if self.executor is not None:
+                if self.executor is not None and payload.ByteSize() <= _LARGE:
                     payload.metadata[_EXECUTOR] = encode(self.executor).payload.data
                 return payload
             case Failed(failure):
@@ -347,13 +348,13 @@ def _encode_failure(failure: Failure, facts: FailureMessage) -> Payload:
     as_json: Mapping[str, Any] = MessageToDict(failure)
     payload = encode(facts.model_copy(update={"failure": as_json})).payload
     payload.metadata[MARK] = _FAILED
-    if payload.ByteSize() <= _LARGEST_JSON:
+    if payload.ByteSize() <= _LARGE:
         return payload
     return Payload(
         metadata={
             "encoding": b"binary/plain",
             MARK: _FAILED_AT_LENGTH,
-            _FACTS: facts.model_dump_json().encode(),
+            _FACTS: facts.model_copy(update={"executor": None}).model_dump_json().encode(),
         },
         data=failure.SerializeToString(),
     )

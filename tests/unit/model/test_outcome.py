@@ -14,7 +14,7 @@ from temporalio.converter import DataConverter, DefaultFailureConverter, Default
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
-from dedupe.model.messages import Wait
+from dedupe.model.messages import Executor, Wait
 from dedupe.model.outcome import (
     Abandoned,
     Answer,
@@ -103,6 +103,31 @@ def test_what_is_not_an_answer_is_told_from_one() -> None:
 
 
 LONG = ApplicationError("no", "d" * 1_600_000, type="No")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "knows"),
+    [
+        (Succeeded(Payload(data=b"null")), True),
+        (Succeeded(Payload(data=b"x" * 1_600_000)), False),
+        (Failed(failure(ApplicationError("no"))), True),
+        (Failed(failure(LONG)), False),
+    ],
+    ids=["succeeded", "succeeded at length", "failed", "failed at length"],
+)
+def test_an_answer_knows_who_executed(outcome: Succeeded | Failed, *, knows: bool) -> None:
+    """Where there is room for it: what the service takes as a result it has to take as an answer."""
+    executor = Executor(job_id="job", traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    payload = Answer(outcome=outcome, settled_at=NOW, how=How.JOINED, executor=executor).encode()
+    received = decode_answer(payload)
+    assert received is not None
+    assert received.executor == (executor if knows else None)
+    match received:
+        case SucceededAnswer(result=result):
+            assert Succeeded(result) == outcome
+        case FailedAnswer(failure=found):
+            assert Failed(found) == outcome
+    assert knows or payload.ByteSize() == answer(outcome, how=How.JOINED).encode().ByteSize()
 
 
 @pytest.mark.parametrize(
