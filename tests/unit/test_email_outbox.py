@@ -19,7 +19,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.email import Email, OutboxTransport
-from activities.maildir import Maildir
+from activities.email.maildir import Maildir
 
 ROOT = Path(__file__).parents[2]
 WELCOME = Email(to="ada@example.com", subject="Welcome", text="Hello, Ada.\n")
@@ -193,7 +193,7 @@ def test_a_draft_that_was_left_behind_is_dropped_in_time(tmp_path: Path) -> None
 _DELIVER = """
 import sys
 from pathlib import Path
-from activities.maildir import Maildir
+from activities.email.maildir import Maildir
 
 sys.stdin.readline()
 maildir = Maildir(Path(sys.argv[1]))

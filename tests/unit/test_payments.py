@@ -16,7 +16,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.ledger import Ledger
 from activities.payments import (
     Charge,
     LedgerSettings,
@@ -27,6 +26,7 @@ from activities.payments import (
     StripeTransport,
     payment_transport,
 )
+from activities.payments.ledger import Ledger
 from dedupe.execution.current import format_activity_id
 from dedupe.model.names import DELEGATED
 
@@ -157,7 +157,7 @@ _CHARGE = """
 import sys
 import time
 from pathlib import Path
-from activities.ledger import Ledger
+from activities.payments.ledger import Ledger
 
 sys.stdin.readline()
 ledger = Ledger(Path(sys.argv[1]))
