@@ -2,8 +2,9 @@
 
 The kind of an error says whether another attempt can help; it is the `type` of the `ApplicationError`, and
 the first of its details is the provider's own code. An error that is flagged non-retryable is a definite no:
-nothing was sent or charged. After any other the effect may have happened, so whoever tries again has to use
-the same idempotency key; where that is of no use either, `RETRY_POLICY` stops at the type.
+nothing was sent or charged. After any other, but for `NOT_TAKEN`, the effect may have happened, so whoever
+tries again has to use the same idempotency key; where that is of no use either, `RETRY_POLICY` stops at the
+type.
 No message holds an API key.
 """
 
@@ -38,6 +39,8 @@ class ErrorKind(StrEnum):
     """Too many requests, or a quota is used up."""
     IN_PROGRESS = "InProgress"
     """An earlier request with this idempotency key is not answered yet."""
+    NOT_TAKEN = "NotTaken"
+    """The provider was not reached, or said that it has taken nothing, and may later."""
     UNAVAILABLE = "ProviderUnavailable"
     """No answer, or a fault of the provider: the effect may have happened."""
     UNKNOWN = "UnknownOutcome"
@@ -85,6 +88,7 @@ _ADVICE = {
     ErrorKind.IDEMPOTENCY_KEY_REUSED: "Make the same request again, or use another deduplication key.",
     ErrorKind.RATE_LIMITED: "Send less at once, or have the limit raised.",
     ErrorKind.IN_PROGRESS: "Ask again later, with the same idempotency key.",
+    ErrorKind.NOT_TAKEN: "Nothing was sent: ask again later.",
     ErrorKind.UNAVAILABLE: "The effect may have happened: ask again only with the same idempotency key.",
     ErrorKind.UNKNOWN: "The effect may have happened: find out before it is asked for again.",
 }

@@ -57,7 +57,7 @@ class MailServer:
             await server.rcpt(recipient)
         except (SMTPException, OSError) as error:
             server.close()
-            raise self._refusal(error, ErrorKind.UNAVAILABLE) from None
+            raise self._refusal(error, ErrorKind.NOT_TAKEN) from None
         try:
             await server.data(message.as_bytes())
         except (SMTPException, OSError) as error:
@@ -77,7 +77,7 @@ class MailServer:
         if error.code in _NO_ACCESS:
             kind = ErrorKind.UNAUTHORIZED
         else:  # of 4xx it is said that the message was not taken, and may be later
-            kind = ErrorKind.INVALID_REQUEST if error.code >= _PERMANENT else ErrorKind.UNAVAILABLE
+            kind = ErrorKind.INVALID_REQUEST if error.code >= _PERMANENT else ErrorKind.NOT_TAKEN
         return provider_error(
             kind,
             f"The mail server {self._host} answered {error.code}: {error.message}",

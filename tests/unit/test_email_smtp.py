@@ -94,16 +94,17 @@ async def test_a_connection_that_breaks_after_the_message_is_unknown(port: int, 
 async def test_nothing_was_sent_where_nobody_listens() -> None:
     """It is tried again, and nobody has to find out anything."""
     raised = await failure(9)
-    assert (raised.type, raised.non_retryable) == (ErrorKind.UNAVAILABLE, False)
+    assert (raised.type, raised.non_retryable) == (ErrorKind.NOT_TAKEN, False)
+    assert "Nothing was sent" in raised.message
 
 
 @pytest.mark.parametrize(
     ("field", "answer", "kind", "definite"),
     [
         ("recipient_answer", "550 No such user", ErrorKind.INVALID_REQUEST, True),
-        ("recipient_answer", "450 Greylisted", ErrorKind.UNAVAILABLE, False),
+        ("recipient_answer", "450 Greylisted", ErrorKind.NOT_TAKEN, False),
         ("answer", "552 Too large", ErrorKind.INVALID_REQUEST, True),
-        ("answer", "451 Local error", ErrorKind.UNAVAILABLE, False),
+        ("answer", "451 Local error", ErrorKind.NOT_TAKEN, False),
     ],
 )
 async def test_what_an_answer_means(
@@ -146,7 +147,7 @@ async def test_what_became_of_a_message_stands_in_the_folder(sent: SentMail, *, 
         mailbox.answer = None if after_effect else "451 Local error"
         with pytest.raises(ApplicationError) as raised:
             await smtp.send(WELCOME, key)
-        assert raised.value.type == ("UnknownOutcome" if after_effect else ErrorKind.UNAVAILABLE)
+        assert raised.value.type == ("UnknownOutcome" if after_effect else ErrorKind.NOT_TAKEN)
         found = await smtp.find(WELCOME, key)
     if after_effect:
         receipt = EmailReceipt(message_id=str(mailbox.taken[-1]["Message-ID"]), transport="smtp")
