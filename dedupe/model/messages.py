@@ -85,8 +85,8 @@ class CallOrder(Message):
 class Order(Message):
     """What the twin of an activity has to know of the call it executes, beside the activity's own input.
 
-    It travels as a header, which a payload codec need not cover: it holds nothing that the workflow id of the
-    key does not show, but for a fingerprint, where the call asked for one.
+    It travels as a header, which a payload codec need not cover: beyond what the workflow id of the key shows
+    it holds a fingerprint, where the call asked for one, and ids and times, but nothing of the user's data.
     """
 
     key_id: str

@@ -26,8 +26,8 @@ def main() -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0 it is done, 1 there is no such record, 2 it failed; 130 it was interrupted, 141
-        nobody reads its output any more.
+        The exit status. 0: success; 1: no such record; 2: failure; 130: interrupted; 141: nobody reads the
+        output any more.
     """
     try:
         return int(_dedupe.main(prog_name="dedupe", standalone_mode=False) or 0)

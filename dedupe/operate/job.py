@@ -35,7 +35,8 @@ class JobCall:
     detail: str | None = None
     """Why it failed, or what it waits for."""
     executed_by: str | None = None
-    """Workflow id of the job whose call executed the activity, where that is not this one."""
+    """Workflow id of the job whose call executed the activity; None where it was this call, or it is not
+    known."""
 
 
 async def calls_of(client: Client, workflow_id: str, *, run_id: str = "") -> AsyncIterator[JobCall]:

@@ -90,7 +90,7 @@ class Keys:
         )
         if not await self.keys.has_any(**self.scope):
             said += (
-                f". There is no key at all of scope {where.scope.value!r} in project "
+                f". No key of scope {where.scope.value!r} exists in project "
                 f"{where.organization}/{where.project}: are these, the namespace and {SECRET_VARIABLE} right?"
             )
         return said

@@ -408,7 +408,7 @@ async def test_a_project_without_keys_says_so(running_server: str) -> None:
     """A record that is not there is told from a project, or a secret, that does not fit."""
     status, _, said = await command(running_server, "show", "any", "--project", "empty")
     assert status == 1
-    assert "There is no key at all of scope 'project' in project acme/empty" in said
+    assert "No key of scope 'project' exists in project acme/empty" in said
 
 
 async def test_what_encrypts_can_be_named(running_server: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-LONG = timedelta(seconds=60)
+LONG = timedelta(seconds=30)
 """How long a test waits for what must come."""
 
 

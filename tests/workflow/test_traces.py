@@ -85,18 +85,23 @@ async def test_one_trace_from_the_start_to_the_effect(real_grounds: Grounds) -> 
     assert len({span.context.trace_id for span in found if span.context is not None}) == 1
 
 
+async def execute_join_and_reuse(ground: Ground, result: str) -> None:
+    """Run three jobs: one executes, one joins it, and one comes later."""
+    gate = ground.effects.close()
+    first = await ground.start_script(Call())
+    await ground.effects.seen(1)
+    second = await ground.start_script(Call())
+    await ground.claiming(1, second)
+    gate.set()
+    assert await first.result() == await second.result() == [[returned(result)]]
+    assert await ground.call() == returned(result)
+
+
 async def test_calls_that_execute_nothing_have_no_effect_in_their_traces(real_grounds: Grounds) -> None:
     """A joined and a reused call end in the span of the call; each job has its own trace, without orphans."""
     ground, spans = traced(real_grounds)
-    gate = ground.effects.close()
     async with ground.worker():
-        first = await ground.start_script(Call())
-        await ground.effects.seen(1)
-        second = await ground.start_script(Call())
-        await ground.claiming(1, second)
-        gate.set()
-        assert await first.result() == await second.result() == [[returned("argument")]]
-        assert await ground.call() == returned("argument")
+        await execute_join_and_reuse(ground, "argument")
     found = ways(spans.take())
     assert found[STARTED] == 3
     assert found[f"{STARTED} > RunActivity:effect"] == 1
@@ -148,16 +153,9 @@ async def test_an_answer_leads_to_the_trace_of_the_effect(real_grounds: Grounds)
     calls: list[dedupe.AnsweredCall] = []
     spans = Spans()
     ground = real_grounds(client_config={"interceptors": [spans.interceptor]}, on_answer=calls.append)
-    gate = ground.effects.close()
     ground.effects.then("done", ApplicationError("no", non_retryable=True))
     async with ground.worker():
-        first = await ground.start_script(Call())
-        await ground.effects.seen(1)
-        second = await ground.start_script(Call())
-        await ground.claiming(1, second)
-        gate.set()
-        assert await first.result() == await second.result() == [[returned("done")]]
-        assert await ground.call() == returned("done")
+        await execute_join_and_reuse(ground, "done")
         for _ in range(2):
             await ground.call(Call(key="other", skip_failure=True))
     [effect, failed] = [span for span in spans.take() if span.name == "RunActivity:effect"]
