@@ -29,6 +29,7 @@ from dedupe.key.server import CallerHeadersInterceptor, KeyServer, serving
 from dedupe.key.workflow import DelegatedKey, InPlaceKey
 from dedupe.model.keys import Keyspace
 from dedupe.reach.job import OrderedCall
+from dedupe.record.search import missing
 from dedupe.record.timeskipping import is_time_skipping
 from dedupe.sdk import put_outermost
 from dedupe.telemetry.answers import OnAnswer
@@ -60,6 +61,7 @@ class DedupePlugin(SimplePlugin):
         key_secret: bytes | str | None = None,
         wait_slice: timedelta = DEFAULT_WAIT_SLICE,
         max_cached_keys: int = DEFAULT_CACHED_KEYS,
+        search_attributes: bool = False,
         on_mismatch: Literal["reuse", "raise"] = "reuse",
         on_answer: OnAnswer | None = None,
     ) -> None:
@@ -78,6 +80,8 @@ class DedupePlugin(SimplePlugin):
                 workflow ids are not covered by payload codecs. Another secret makes other keys.
             wait_slice: The longest a call waits in one attempt of its claim, before another worker may go on.
             max_cached_keys: How many workflows of keys each process keeps in memory.
+            search_attributes: Whether keys have the search attributes DedupeKey, DedupeActivity and, once one
+                failed or is held, DedupeState. `dedupe search-attributes --add` registers them.
             on_mismatch: What calls mean that do not say: see `CallOptions`. "raise" finds keys that are too
                 short, in tests for example.
             on_answer: Called once for each call that was answered, as for an audit of one's own: in the job's
@@ -106,6 +110,7 @@ class DedupePlugin(SimplePlugin):
         self._in_place = in_place
         self._wait_slice = wait_slice
         self._max_cached_keys = max_cached_keys
+        self._search_attributes = search_attributes
         self._on_mismatch = on_mismatch
         self._on_answer = on_answer
 
@@ -179,7 +184,8 @@ class DedupePlugin(SimplePlugin):
         """Run the worker, and beside it the one that serves the keys.
 
         Raises:
-            ValueError: Another plugin added activities after this one had seen none.
+            ValueError: Another plugin added activities after this one had seen none; or the namespace does
+                not have the search attributes.
             Exception: The service could not be asked, or the worker that serves the keys failed.
         """
         added = _added_to(worker.config(active_config=True))
@@ -190,7 +196,7 @@ class DedupePlugin(SimplePlugin):
         async with AsyncExitStack() as stack:
             try:
                 _check_late_activities(worker, added)
-                added.use(skips_time=await is_time_skipping(worker.client))
+                await self._use(added, worker.client)
                 serving_keys = self._serving(worker.client, added)
                 server = await stack.enter_async_context(serving_keys) if self._serve else None
             except BaseException:
@@ -208,6 +214,7 @@ class DedupePlugin(SimplePlugin):
         them, they have `serve=False`, and one or more processes do this. They need no activities of jobs.
 
         Raises:
+            ValueError: The namespace does not have the search attributes.
             Exception: The service could not be asked, or the worker failed.
         """
         added = JobActivities(
@@ -219,9 +226,24 @@ class DedupePlugin(SimplePlugin):
             most_following=_DEFAULT_ACTIVITY_SLOTS // _PART_THAT_FOLLOWS,
             alone=True,
         )
-        added.use(skips_time=await is_time_skipping(client))
+        await self._use(added, client)
         async with self._serving(client, added) as server:
             await server.ended()
+
+    async def _use(self, added: JobActivities, client: Client) -> None:
+        """Take notice of what server it is.
+
+        Raises:
+            ValueError: It does not have the search attributes.
+            RPCError: It could not be asked.
+        """
+        skips_time = await is_time_skipping(client)
+        added.use(skips_time=skips_time)
+        if self._search_attributes and not skips_time and (names := await missing(client)):
+            raise ValueError(
+                f"namespace {client.namespace!r} has no search attributes {', '.join(names)} of type "
+                "Keyword: register them (`dedupe search-attributes --add`), or leave search_attributes out"
+            )
 
     def _serving(self, client: Client, added: JobActivities) -> AbstractAsyncContextManager[KeyServer]:
         return serving(
@@ -239,6 +261,7 @@ class DedupePlugin(SimplePlugin):
                 failure_converter=converter.failure_converter,
                 in_place=self._in_place and claim_task_queue is None,
                 claim_task_queue=claim_task_queue,
+                search_attributes=self._search_attributes,
                 on_mismatch=self._on_mismatch,
                 on_answer=self._on_answer,
             )

@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 from dedupe.errors import CANNOT_TELL, DedupeError
 from dedupe.key.begin import Beginning, Begun, UnderWay, begin
 from dedupe.key.owner import is_last_attempt
-from dedupe.key.unknown import interrupted
+from dedupe.key.unknown import hold, interrupted, show
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
 from dedupe.model.messages import Owner, Question, Referral, Refused, Start, UnknownOutcome, Wait
 from dedupe.model.names import TOO_LARGE
@@ -29,7 +29,6 @@ from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succee
 from dedupe.model.payloads import encode_referral
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, over_at, settled_by
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
-from dedupe.telemetry.holds import count_hold
 
 _ROUNDS = 10
 """How often an attempt reads a key whose runs come and go, before it leaves the key to a claim."""
@@ -138,10 +137,11 @@ class Attempt:
             return None
         match record:
             case Executing():
+                begun = Begun(run_id=execution.run_id, start=execution.start)
                 if execution.start.hold and not self._follows_an_answer(execution):
                     why = "an attempt ended without an answer"
-                    return await self._hold(execution.run_id, why, over_at=over_at(execution, now=self.now))
-                return _Acquired(Begun(run_id=execution.run_id, start=execution.start), alone=False)
+                    return await self._hold(begun, why, over_at=over_at(execution, now=self.now))
+                return _Acquired(begun, alone=False)
             case Held():
                 return self._wait(execution.run_id)
             case Settled():
@@ -163,7 +163,7 @@ class Attempt:
                 and error.type == CANNOT_TELL
             ):
                 why = f"its activity cannot tell: {error.message}"
-                held = self._hold(acquired.begun.run_id, why, over_at=settled_by(self._now))
+                held = self._hold(acquired.begun, why, over_at=settled_by(self._now))
                 return encode_referral(await _to_its_end(held))
             await _to_its_end(self._leave(acquired, error))
             if acquired.begun.start.hold and is_cancelled_exception(error):
@@ -174,7 +174,7 @@ class Attempt:
         except Exception as error:
             if acquired.begun.start.hold:
                 why = f"its effect happened, and its result cannot be encoded ({type(error).__name__})"
-                return encode_referral(await _to_its_end(self._hold(acquired.begun.run_id, why)))
+                return encode_referral(await _to_its_end(self._hold(acquired.begun, why)))
             await _to_its_end(self._leave(acquired, error))
             raise
         return await _to_its_end(self._record(acquired, payload))
@@ -184,7 +184,7 @@ class Attempt:
         start, run_id = acquired.begun.start, acquired.begun.run_id
         try:
             if start.hold and is_cancelled_exception(error):
-                await self._hold(run_id, "its attempt was interrupted")
+                await self._hold(acquired.begun, "its attempt was interrupted")
                 return
             if start.hold and isinstance(error, Exception):
                 await self.key.answered(run_id)
@@ -197,16 +197,16 @@ class Attempt:
         except Exception as failed:  # noqa: BLE001 - they find out, when this attempt must be over
             activity.logger.debug("could not give up deduplication key %r: %r", self._key, failed)
 
-    async def _hold(self, run_id: str, why: str, *, over_at: datetime | None = None) -> Wait:
+    async def _hold(self, begun: Begun, why: str, *, over_at: datetime | None = None) -> Wait:
         """Hold the key, and return that its call is to wait.
 
         Raises:
             RPCError: The service did not take the request.
         """
-        if await self.key.hold(run_id, UnknownOutcome(why=why, over_at=over_at or self.now)):
-            count_hold()
+        unknown = UnknownOutcome(why=why, over_at=over_at or self.now)
+        await hold(self.key, begun.run_id, begun.start, unknown)
         activity.logger.warning("deduplication key %r is held: %s", self._key, why)
-        return Wait(asked_at=self.asked_at, run_id=run_id, held=why)
+        return Wait(asked_at=self.asked_at, run_id=begun.run_id, held=why)
 
     async def _record(self, acquired: "_Acquired", result: Payload) -> Payload:
         """Record the result, and return what the job gets."""
@@ -230,13 +230,14 @@ class Attempt:
         """
         run_id = acquired.begun.run_id
         if acquired.begun.start.hold:
-            return encode_referral(await self._hold(run_id, f"its effect happened, and {reason}"))
+            return encode_referral(await self._hold(acquired.begun, f"its effect happened, and {reason}"))
         cause = Failure(message=reason, application_failure_info=ApplicationFailureInfo(type=TOO_LARGE))
         failure = Failure(message="Activity task failed", cause=cause)
         failure.activity_failure_info.activity_id = self.owner.activity_id
         failure.activity_failure_info.activity_type.name = self.question.activity
         failed = Failed(failure)
-        await self.key.record(run_id, failed)
+        if await self.key.record(run_id, failed):
+            await show(self.key, run_id, acquired.begun.start)
         return Answer(outcome=failed, settled_at=self.now, how=How.EXECUTED).encode()
 
     async def _recorded(self, run_id: str, result: Payload, *, was_open: bool) -> Payload:

@@ -5,7 +5,6 @@ have seen the call, and their headers travel on to the activity. The call is pre
 what it gets is opened and reported.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NoReturn, assert_never
 
@@ -23,6 +22,7 @@ from temporalio.worker import (
 
 from dedupe.job.answer import open_failure, open_result
 from dedupe.job.calls import CALL, SCOPED
+from dedupe.job.page import Page
 from dedupe.job.request import Call, prepare
 from dedupe.job.steps import CallEnd, CallSettings, Steps
 from dedupe.model.messages import Executor
@@ -59,15 +59,21 @@ class _Outbound(WorkflowOutboundInterceptor):
         self._settings = settings
         self._steps = Steps(next, settings)
         self._answers = Answers(settings.on_answer)
+        self._page = Page()
 
     def start_activity(self, input: StartActivityInput) -> workflow.ActivityHandle[Any]:
         input.headers = _passed_on(input.headers)
         deduplication = CALL.get()
         if deduplication is None or input.activity != deduplication.activity:
             return self.next.start_activity(input)
-        handle = workflow.ActivityHandle(
-            self._reported(prepare(deduplication, input, on_mismatch=self._settings.on_mismatch))
+        settings = self._settings
+        call = prepare(
+            deduplication,
+            input,
+            on_mismatch=settings.on_mismatch,
+            searchable=settings.search_attributes,
         )
+        handle = workflow.ActivityHandle(self._reported(call))
         silence(handle)
         return handle
 
@@ -83,22 +89,28 @@ class _Outbound(WorkflowOutboundInterceptor):
 
     async def _reported(self, call: Call) -> Any:
         """Carry out the call, and report how it was answered."""
-        report = functools.partial(
-            self._answers.report,
-            key=call.question.key,
-            key_workflow_id=call.question.key_id,
-            activity=call.question.activity,
-            called_at=call.question.called_at,
-        )
         answer: CallEnd | None = None
         try:
             answer = await self._steps.take(call)
             how, end = self._open(call, answer)
         except Exception as error:
-            report(answer_of(error), end=error, executor=_executor(call, answer))
+            self._report(call, answer_of(error), end=error, executor=_executor(call, answer))
             raise
-        report(how, end=end, executor=_executor(call, answer))
+        self._report(call, how, end=end, executor=_executor(call, answer))
         return end
+
+    def _report(self, call: Call, how: CallAnswer, *, end: object, executor: Executor | None) -> None:
+        question = call.question
+        self._page.add(how, key=question.key, activity=question.activity, executor=executor)
+        self._answers.report(
+            how,
+            key=question.key,
+            key_workflow_id=question.key_id,
+            activity=question.activity,
+            called_at=question.called_at,
+            end=end,
+            executor=executor,
+        )
 
     def _open(self, call: Call, answer: CallEnd) -> tuple[CallAnswer, Any]:
         """Return how a call was answered, and what it returns.

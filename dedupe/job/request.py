@@ -75,13 +75,16 @@ class Call:
         )
 
 
-def prepare(deduplication: Deduplication, input: StartActivityInput, *, on_mismatch: str) -> Call:
+def prepare(
+    deduplication: Deduplication, input: StartActivityInput, *, on_mismatch: str, searchable: bool
+) -> Call:
     """Return the call that an activity input and its deduplication make.
 
     Args:
         deduplication: What the job said of the call, beyond a plain one.
         input: The call, as the SDK has it.
         on_mismatch: What other arguments mean, where the job does not say.
+        searchable: Whether its execution has search attributes.
 
     Raises:
         InvalidCallError: It cannot be carried out.
@@ -113,6 +116,7 @@ def prepare(deduplication: Deduplication, input: StartActivityInput, *, on_misma
             reconciles=deduplication.reconcile is not None,
             within=decode_within(workflow.info().headers),
             traceparent=traceparent_in(input.headers),
+            searchable=searchable,
         ),
         input=input,
         payloads=payloads,

@@ -89,6 +89,8 @@ class CallSettings:
     wait_slice: timedelta
     """The longest an attempt of a claim takes."""
     failure_converter: FailureConverter
+    search_attributes: bool = False
+    """Whether executions have search attributes."""
     on_mismatch: str = "reuse"
     """What other arguments mean, where a call does not say."""
     in_place: bool = True

@@ -49,6 +49,8 @@ class Beginning:
             plan=self.plan,
             hold=self.question.hold,
             unknown=_unknown(record, now=now),
+            # The time-skipping server knows no search attributes.
+            searchable=self.question.searchable and not self.closes_when_settled,
             closes_when_settled=self.closes_when_settled,
         )
 

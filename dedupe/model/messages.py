@@ -42,6 +42,8 @@ class Question(Message):
     """The idempotency keys of the executions that have started the call's job: see `WITHIN`."""
     traceparent: str | None = None
     """Where the spans of the call belong, in the W3C's format; None: nothing of the SDK's traces it."""
+    searchable: bool = False
+    """Whether its execution has search attributes: see `dedupe.record.search`."""
 
 
 class Plan(Message):
@@ -97,6 +99,8 @@ class Order(Message):
     hold: bool = False
     traceparent: str | None = None
     """See `Question`."""
+    searchable: bool = False
+    """See `Question`."""
     ttl: timedelta | None = None
     """How long the outcome is kept, from when it is recorded; None: for ever."""
     asked_at: AwareDatetime | None = None
@@ -114,6 +118,7 @@ class Order(Message):
             fingerprint=question.fingerprint,
             hold=question.hold,
             traceparent=question.traceparent,
+            searchable=question.searchable,
             ttl=ttl,
             asked_at=execute.asked_at,
             waited_for=execute.waited_for,
@@ -131,6 +136,7 @@ class Order(Message):
             fingerprint=self.fingerprint,
             hold=self.hold,
             traceparent=self.traceparent,
+            searchable=self.searchable,
             called_at=called_at,
             within=within,
         )
@@ -313,6 +319,8 @@ class Start(Message):
     """Whether it is held, and not repeated, once its outcome is unknown."""
     unknown: UnknownOutcome | None = None
     """Why nothing is executed: it takes the place of a run whose outcome is unknown."""
+    searchable: bool = False
+    """Whether it has search attributes: see `dedupe.record.search`."""
     closes_when_settled: bool = False
     """Whether a delegated key's workflow ends with its activity: see `dedupe.record.timeskipping`."""
 

@@ -22,6 +22,8 @@ ANSWERED = "answered"
 """Signal to the same: an attempt has failed, and said so. Sent where an unknown outcome is held."""
 UNKNOWN = "unknown"
 """Signal to the same: an attempt has ended without an answer, so the key is held."""
+WAKE = "wake"
+"""Update of the same: run, to show the key's state in the service's visibility. It wakes a dormant key."""
 
 MARK = "dedupe"
 """Key in a payload's metadata that tells what is ours from anything else; and the header of a twin."""

@@ -20,6 +20,7 @@ from dedupe.operate.output import (
     print_records,
 )
 from dedupe.operate.view import KeyRecord
+from dedupe.record.search import NAMES, missing, register
 
 
 def main() -> int:
@@ -118,6 +119,20 @@ async def _why(keys: Keys, format: Format, workflow_id: str, run_id: str) -> int
     """Print the calls with a key that a job has made: how each was answered, or what it waits for."""
     print_calls([call async for call in calls_of(keys.client, workflow_id, run_id=run_id)], format)
     return 0
+
+
+@_dedupe.command("search-attributes")
+@about
+@click.option("--add", is_flag=True, help="Register those that are missing.")
+@command
+async def _search_attributes(keys: Keys, _: Format, *, add: bool) -> int:
+    """Say which search attributes of keys the namespace has, or register them."""
+    absent = await missing(keys.client)
+    if add and absent:
+        await register(keys.client, absent)
+    for name in NAMES:
+        print(f"{name}: {'there' if name not in absent else 'registered' if add else 'missing'}", flush=True)
+    return 1 if absent and not add else 0
 
 
 @_dedupe.command("exclude")

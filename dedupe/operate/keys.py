@@ -30,10 +30,11 @@ from dedupe.model.messages import Resolution
 from dedupe.model.names import DELEGATED, FORGOTTEN, IN_PLACE
 from dedupe.model.outcome import Failed, Succeeded, decode_outcome
 from dedupe.model.record import Absent, Executing, Execution, Held, Settled
-from dedupe.operate.listing import AT_ONCE, closed_runs, in_order, key_ids
+from dedupe.operate.listing import AT_ONCE, Filter, closed_runs, in_order, key_ids
 from dedupe.operate.retry import recorded_call, require_failed, start_again
 from dedupe.operate.view import KeyRecord, KeyState, readable, view, view_of_earlier
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
+from dedupe.record.search import ACTIVITY, LONGEST, STATE, SearchState
 from dedupe.record.timeskipping import is_time_skipping, server_time
 
 _PATIENCE = timedelta(seconds=5)
@@ -67,6 +68,7 @@ class DedupeKeys:
         organization: str,
         project: str,
         key_secret: bytes | str | None = None,
+        search_attributes: bool = False,
     ) -> None:
         """Look at keys; the settings are those of the project's `DedupePlugin`.
 
@@ -79,6 +81,7 @@ class DedupeKeys:
             project=project,
             key_secret=key_secret.encode() if isinstance(key_secret, str) else key_secret,
         )
+        self._search_attributes = search_attributes
         self._skips_time: bool | None = None
 
     async def get(
@@ -115,7 +118,8 @@ class DedupeKeys:
             RPCError: The service could not be asked.
         """
         ids = prefix_of(scope, self._keyspace.owner(scope, job=job), key_prefix="")
-        async for _ in key_ids(self._client, prefix=ids[:SHORTENED_HEAD], or_closed=True, page_size=1):
+        wanted = Filter(prefix=ids[:SHORTENED_HEAD], or_closed=True)
+        async for _ in key_ids(self._client, wanted, page_size=1):
             return True
         return False
 
@@ -129,11 +133,13 @@ class DedupeKeys:
         activity: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        query: str | None = None,
     ) -> AsyncIterator[KeyRecord]:
         """Yield the records of one scope.
 
         They come from the service's visibility, which may lag behind. Each costs a request, many of which are
-        under way at once.
+        under way at once. With search attributes the service itself finds those of an activity, and those
+        that failed or are held, if they were begun since their project's plugins have `search_attributes`.
 
         Args:
             prefix: What their keys begin with.
@@ -143,11 +149,13 @@ class DedupeKeys:
             activity: The activity they stand for.
             since: When their executions were begun, at the earliest.
             until: When their executions were begun, at the latest.
+            query: What their workflows have to match as well, as the service's visibility takes it.
 
         Raises:
             InvalidDeduplicationKeyError: A prefix was given where the project hides its keys.
             UnreadableRecordError: The client cannot decode one of them.
-            RPCError: The service could not be asked.
+            ValueError: It is the time-skipping server, which takes no query.
+            RPCError: The service could not be asked, or does not take the query.
         """
         if prefix and self._keyspace.key_secret is not None:
             raise InvalidDeduplicationKeyError(
@@ -155,7 +163,9 @@ class DedupeKeys:
             )
         owner = self._keyspace.owner(scope, job=job)
         head = prefix_of(scope, owner, key_prefix=prefix)[:SHORTENED_HEAD]
-        ids = key_ids(self._client, prefix=head, since=since, until=until)
+        attributes = _attributes(state=state, activity=activity) if self._search_attributes else {}
+        wanted = Filter(prefix=head, since=since, until=until, attributes=attributes, matching=query)
+        ids = key_ids(self._client, wanted)
         async for record in in_order(ids, self._get, at_once=AT_ONCE):
             if record is None or not record.key.startswith(prefix):
                 continue
@@ -395,6 +405,14 @@ class DedupeKeys:
         if self._skips_time is None:
             self._skips_time = await is_time_skipping(self._client)
         return self._skips_time
+
+
+def _attributes(*, state: KeyState | None, activity: str | None) -> dict[str, str]:
+    """Return the search attributes of keys that are chosen, as far as these say it."""
+    attributes = {} if activity is None else {ACTIVITY.name: activity[:LONGEST]}
+    if state in {KeyState.FAILED, KeyState.HELD}:
+        attributes[STATE.name] = SearchState(state.value).value
+    return attributes
 
 
 def _why_not(record: Absent | Executing | Settled) -> str:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -25,40 +26,56 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def key_ids(
-    client: Client,
-    *,
-    prefix: str,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    or_closed: bool = False,
-    page_size: int = 0,
-) -> AsyncIterator[str]:
-    """Yield the ids of keys' workflows.
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which keys are meant."""
 
-    Args:
-        client: Of the service.
-        prefix: What they begin with.
-        since: When their executions were begun, at the earliest.
-        until: When their executions were begun, at the latest.
-        or_closed: Whether to yield those that are closed as well, of which the last run may be no record.
-        page_size: How many are asked for at a time; 0: as the service likes.
+    prefix: str
+    """What the ids of their workflows begin with."""
+    since: datetime | None = None
+    """When their executions were begun, at the earliest."""
+    until: datetime | None = None
+    """When their executions were begun, at the latest."""
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What search attributes of theirs have to be."""
+    matching: str | None = None
+    """A query that their workflows have to match as well."""
+    or_closed: bool = False
+    """Whether those that are closed are meant as well, of which the last run may be no record."""
+
+    @property
+    def query(self) -> str:
+        """The same as the service's visibility takes it."""
+        parts = [_KEYS, f"WorkflowId STARTS_WITH '{self.prefix}'"]
+        if not self.or_closed:
+            parts.append("CloseTime IS NULL")
+        parts += [f"{name} = {_quoted(value)}" for name, value in self.attributes.items()]
+        for comparison, time in ((">=", self.since), ("<=", self.until)):
+            if time is not None:
+                parts.append(f"StartTime {comparison} '{time.astimezone(UTC).isoformat()}'")
+        if self.matching is not None:
+            parts.append(f"({self.matching})")
+        return " AND ".join(parts)
+
+    def is_in_time(self, begun: datetime) -> bool:
+        """Return whether an execution that was begun then is meant."""
+        return (self.since is None or begun >= self.since) and (self.until is None or begun <= self.until)
+
+
+async def key_ids(client: Client, wanted: Filter, *, page_size: int = 0) -> AsyncIterator[str]:
+    """Yield the ids of keys' workflows, so many at a time; 0: as the service likes.
 
     Raises:
-        RPCError: The service could not be asked.
+        ValueError: It is the time-skipping server, and a query is given.
+        RPCError: The service could not be asked, or does not take the query.
     """
     if await is_time_skipping(client):
-        for key_id in await _all_ids(client, since=since, until=until):
-            if key_id.startswith(prefix):
-                yield key_id
+        if wanted.matching is not None:
+            raise ValueError("the time-skipping server takes no queries")
+        for key_id in await _all_ids(client, wanted):
+            yield key_id
         return
-    query = f"{_KEYS} AND WorkflowId STARTS_WITH '{prefix}'"
-    if not or_closed:
-        query += " AND CloseTime IS NULL"
-    for comparison, time in ((">=", since), ("<=", until)):
-        if time is not None:
-            query += f" AND StartTime {comparison} '{time.astimezone(UTC).isoformat()}'"
-    async for found in _found(client, query, page_size=page_size):
+    async for found in _found(client, wanted.query, page_size=page_size):
         yield found.execution.workflow_id
 
 
@@ -102,7 +119,12 @@ async def _found(client: Client, query: str, *, page_size: int) -> AsyncIterator
         request.next_page_token = response.next_page_token
 
 
-async def _all_ids(client: Client, *, since: datetime | None, until: datetime | None) -> list[str]:
+def _quoted(value: str) -> str:
+    """Return a string of a query."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+async def _all_ids(client: Client, wanted: Filter) -> list[str]:
     """Return the ids that the time-skipping server has, open and closed: it answers no query."""
     service, namespace = client.workflow_service, client.namespace
     is_open = await service.list_open_workflow_executions(
@@ -114,7 +136,8 @@ async def _all_ids(client: Client, *, since: datetime | None, until: datetime | 
     ids: dict[str, None] = {}  # a key that was executed again has several runs
     for each in (*is_open.executions, *is_closed.executions):
         begun = each.start_time.ToDatetime(tzinfo=UTC)
-        is_in_time = (since is None or begun >= since) and (until is None or begun <= until)
-        if each.type.name in {IN_PLACE, DELEGATED} and is_in_time:
-            ids[each.execution.workflow_id] = None
+        key_id = each.execution.workflow_id
+        is_key = each.type.name in {IN_PLACE, DELEGATED} and key_id.startswith(wanted.prefix)
+        if is_key and wanted.is_in_time(begun):
+            ids[key_id] = None
     return list(ids)

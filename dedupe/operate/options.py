@@ -49,6 +49,7 @@ class Where:
     job: str | None
     converter: str | None
     ui: str | None
+    search_attributes: bool
 
     async def keys(self) -> "Keys":
         """Connect to the service.
@@ -64,6 +65,7 @@ class Where:
             organization=self.organization,
             project=self.project,
             key_secret=os.environ.get(SECRET_VARIABLE),
+            search_attributes=self.search_attributes,
         )
         return Keys(keys=keys, client=client, where=self)
 
@@ -169,6 +171,12 @@ about = options(
     click.option(
         "--ui", envvar="DEDUPE_UI", metavar="ADDRESS", help="The Web UI, for links: http://localhost:8233"
     ),
+    click.option(
+        "--search-attributes",
+        is_flag=True,
+        envvar="DEDUPE_SEARCH_ATTRIBUTES",
+        help="As the plugin has it: the service finds what failed or is held.",
+    ),
 )
 output = click.option(
     "--output",
@@ -184,6 +192,7 @@ filters = options(
         "--since", type=_Time(), help="Begun since then: 2026-01-31T12:00, or 2h for two hours ago."
     ),
     click.option("--until", "--older-than", "until", type=_Time(), help="Begun before then, or longer ago."),
+    click.option("--query", help="Only keys whose workflows match this, as `temporal workflow list` has it."),
 )
 
 
@@ -197,12 +206,14 @@ def command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., 
     """Run a command that asks the service."""
 
     def asking(
+        *,
         organization: str,
         project: str,
         scope: str,
         job: str | None,
         converter: str | None,
         ui: str | None,
+        search_attributes: bool,
         format: str | None = None,
         **options: Any,
     ) -> int:
@@ -213,6 +224,7 @@ def command(function: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., 
             job=job,
             converter=converter,
             ui=ui,
+            search_attributes=search_attributes,
         )
         shown = default_format() if format is None else Format(format)
 

@@ -11,13 +11,20 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution, WorkflowType
-from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
+from temporalio.api.enums.v1 import (
+    UpdateWorkflowExecutionLifecycleStage,
+    WorkflowIdConflictPolicy,
+    WorkflowIdReusePolicy,
+)
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.update.v1 import Input, Meta, WaitPolicy
+from temporalio.api.update.v1 import Request as Update
 from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionRequest,
     SignalWorkflowExecutionRequest,
     StartWorkflowExecutionRequest,
     TerminateWorkflowExecutionRequest,
+    UpdateWorkflowExecutionRequest,
 )
 from temporalio.client import Client
 from temporalio.common import RawValue
@@ -25,17 +32,20 @@ from temporalio.converter import DataConverter, WorkflowSerializationContext
 from temporalio.service import RPCError, RPCStatusCode
 
 from dedupe.model.messages import Message, Start, UnknownOutcome
-from dedupe.model.names import ANSWERED, DELEGATED, IN_PLACE, OUTCOME, UNKNOWN
+from dedupe.model.names import ANSWERED, DELEGATED, IN_PLACE, OUTCOME, UNKNOWN, WAKE
 from dedupe.model.outcome import Outcome, encode_outcome, timed
 from dedupe.model.payloads import cut, encode, pack_with
 from dedupe.model.record import Absent, Record, Run, record_of
 from dedupe.record.history import fetch, follow, is_missing
 from dedupe.record.reader import Reader
+from dedupe.record.search import attributes_of
 
 _FOR_EVER = timedelta(days=36_500)
 """Start delay of a key that is kept for ever."""
 _LONGER = timedelta(minutes=1)
 """By which the start delay of a key with a TTL is longer than what it needs at the most."""
+_WAKES = timedelta(seconds=1)
+"""How long a worker may take to wake a key."""
 LARGEST_OUTCOME = 2 * 1024 * 1024
 """Bytes of an encoded outcome that the service takes in a signal, as of any result, unless it is set to take
 fewer."""
@@ -118,6 +128,8 @@ class KeyHandle:
         )
         if start.owner is not None:
             request.workflow_start_delay.FromTimedelta(_delay(start))
+        if start.searchable:
+            request.search_attributes.CopyFrom(attributes_of(start))
         value = encode(start) if arguments is None else pack_with(start, arguments)
         request.input.payloads.extend(await self._encode([value]))
         [summary] = await self._encode([cut(f"{start.activity} · {start.key}")])
@@ -197,6 +209,24 @@ class KeyHandle:
                 return False
             raise
         return True
+
+    async def wake(self, run_id: str) -> None:
+        """Have a dormant run take notice of what it was signalled, as soon as a worker serves it.
+
+        Raises:
+            RPCError: The service did not take the request, or no worker has served it within a second.
+        """
+        request = UpdateWorkflowExecutionRequest(
+            namespace=self.client.namespace,
+            workflow_execution=WorkflowExecution(workflow_id=self.key_id, run_id=run_id),
+            wait_policy=WaitPolicy(
+                lifecycle_stage=UpdateWorkflowExecutionLifecycleStage.UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_ACCEPTED
+            ),
+            request=Update(
+                meta=Meta(update_id=str(uuid4()), identity=self.client.identity), input=Input(name=WAKE)
+            ),
+        )
+        await self.client.workflow_service.update_workflow_execution(request, timeout=_WAKES)
 
     async def end(self, run_id: str, *, details: str, reason: str) -> bool:
         """End one run. Returns whether it was open.

@@ -24,6 +24,7 @@ from temporalio.worker import Worker
 
 import dedupe
 from dedupe import Scope
+from tests.support.servers import new_namespace
 from tests.support.waiting import until
 
 with workflow.unsafe.imports_passed_through():
@@ -536,3 +537,39 @@ async def test_an_interrupted_command_says_so() -> None:
         process.send_signal(signal.SIGINT)
         _, said = await process.communicate()
     assert (process.returncode, said) == (128 + signal.SIGINT, b"dedupe: interrupted\n")
+
+
+async def test_search_attributes_are_registered(running_server: str) -> None:
+    """They are missing in a new namespace, and then there; a list has the service find what failed."""
+    client = await new_namespace(await Client.connect(running_server))
+    namespace = {"TEMPORAL_NAMESPACE": client.namespace}
+    names = ("DedupeKey", "DedupeActivity", "DedupeState")
+
+    async def said(*options: str) -> tuple[int | None, list[str]]:
+        status, printed, _ = await command(running_server, "search-attributes", *options, **namespace)
+        return status, printed.splitlines()
+
+    assert await said() == (1, [f"{name}: missing" for name in names])
+    assert await said("--add") == (0, [f"{name}: registered" for name in names])
+    assert await said("--add") == (0, [f"{name}: there" for name in names])
+
+    @activity.defn(name="double")
+    async def declined(number: int) -> int:
+        raise ApplicationError(f"{number} is not doubled", non_retryable=True)
+
+    plugin = dedupe.DedupePlugin(
+        organization="acme", project="cli", task_queue="cli-keys", search_attributes=True
+    )
+    async with Worker(
+        client, task_queue="cli", workflows=[DoubleJob], activities=[declined], plugins=[plugin]
+    ):
+        with pytest.raises(WorkflowFailureError):
+            await client.execute_workflow(
+                DoubleJob.run, args=["searched", 21, Scope.PROJECT], id="job-searched", task_queue="cli"
+            )
+        listed = ""
+        while not listed:  # visibility lags behind
+            _, listed, _ = await command(
+                running_server, "list", "--state", "failed", "--search-attributes", **namespace
+            )
+    assert json.loads(listed)["key"] == "searched"

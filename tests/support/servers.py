@@ -8,14 +8,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from dedupe.testing.clock import Clock, ClockInterceptor
+from tests.support.waiting import until
 
 POLL_OFTEN = ("history.transferProcessorMaxPollRPS=1000", "history.timerProcessorMaxPollRPS=1000")
 """Dynamic configuration that lets a dev server poll the queues of its single shard as often as it likes."""
@@ -104,6 +107,25 @@ async def time_skipping_server() -> AsyncGenerator[Client]:
             data_converter=pydantic_data_converter,
             interceptors=[ClockInterceptor(Clock(environment))],
         )
+
+
+async def new_namespace(client: Client) -> Client:
+    """Register a namespace on a client's server, and return a client of it once it is there."""
+    name = f"namespace-{uuid4().hex[:12]}"
+    await client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86_400))
+    )
+    made = Client(client.service_client, namespace=name, data_converter=client.data_converter)
+
+    async def is_there() -> bool:
+        try:
+            await made.count_workflows()
+        except RPCError:  # the service knows new namespaces after a moment
+            return False
+        return True
+
+    await until(is_there, what="the namespace")
+    return made
 
 
 def with_plugins(client: Client, *plugins: Any, **changes: Any) -> Client:

@@ -7,9 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from temporalio import workflow
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError, NexusOperationError
 from temporalio.worker import Worker
@@ -18,7 +16,7 @@ from dedupe.reach.nexus import DedupeService, DedupeServiceHandler, NexusCall
 from tests.support.ground import Ground
 from tests.support.nexus import make_endpoint
 from tests.support.scripts import Call, returned
-from tests.support.waiting import until
+from tests.support.servers import new_namespace
 
 
 @dataclass
@@ -43,21 +41,7 @@ class OtherNamespaceJob:
 @pytest.fixture
 async def other_namespace(real_client: Client) -> Client:
     """A client of another namespace of the same server."""
-    name = f"other-{uuid4().hex[:8]}"
-    await real_client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86_400))
-    )
-    other = Client(real_client.service_client, namespace=name, data_converter=real_client.data_converter)
-
-    async def is_there() -> bool:
-        try:
-            await other.count_workflows()
-        except Exception:  # noqa: BLE001 - the service knows new namespaces after a moment
-            return False
-        return True
-
-    await until(is_there, what="the namespace")
-    return other
+    return await new_namespace(real_client)
 
 
 @pytest.fixture
