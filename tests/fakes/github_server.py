@@ -7,7 +7,7 @@ the header Link.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,13 +18,19 @@ from tests.fakes.provider import KeylessProvider, Request, main
 API_KEY = "github_pat_loopback"
 REPOSITORY = "acme/shop"
 _ISSUES = f"/repos/{REPOSITORY}/issues"
+_WRITTEN_AT = "2026-01-01T12:00:00Z"
 
 
-def error(status: int, message: str, **headers: str) -> Answer:
+def error(status: int, message: str, *, errors: Sequence[Mapping[str, str]] = (), **headers: str) -> Answer:
     """Return an error in GitHub's form; an underscore in a header's name stands for a hyphen."""
+    body: dict[str, Any] = {
+        "message": message,
+        "documentation_url": "https://docs.github.com/rest",
+        "status": str(status),
+    }
     return Answer(
         status=status,
-        body={"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)},
+        body={**body, "errors": errors} if errors else body,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
 
@@ -47,8 +53,11 @@ class GitHubServer(KeylessProvider):
         if request.method == "GET":
             return self._list(path, dict(parse_qsl(query)))
         fields = json.loads(request.body)
-        needed = "title" if parts == [""] else "body"
-        return None if fields.get(needed) else error(HTTPStatus.UNPROCESSABLE_ENTITY, "Validation Failed")
+        resource, needed = ("Issue", "title") if parts == [""] else ("IssueComment", "body")
+        if fields.get(needed):
+            return None
+        missing = {"resource": resource, "code": "missing_field", "field": needed}
+        return error(HTTPStatus.UNPROCESSABLE_ENTITY, "Validation Failed", errors=[missing])
 
     def carry_out(self, request: Request) -> tuple[Answer, Mapping[str, str] | None]:
         """See `Provider`."""
@@ -67,13 +76,39 @@ class GitHubServer(KeylessProvider):
 
     def _shown(self, written: Mapping[str, str]) -> dict[str, Any]:
         number = int(written["number"])
-        shown: dict[str, Any] = {"id": 1_000 + number, "body": written["body"], "url": f"{self.url}/x"}
-        if written["path"] == _ISSUES:
-            html = f"https://github.com/{REPOSITORY}/issues/{number}"
-            return {**shown, "number": number, "title": written["title"], "html_url": html}
-        issue = written["path"].split("/")[-2]
-        html = f"https://github.com/{REPOSITORY}/issues/{issue}#issuecomment-{shown['id']}"
-        return {**shown, "html_url": html}
+        shown: dict[str, Any] = {
+            "id": 1_000 + number,
+            "node_id": f"N_{number}",
+            "body": written["body"],
+            "user": _user(self.url),
+            "created_at": _WRITTEN_AT,
+            "updated_at": _WRITTEN_AT,
+            "author_association": "COLLABORATOR",
+        }
+        issues, html = f"{self.url}{_ISSUES}", f"https://github.com/{REPOSITORY}/issues"
+        if written["path"] != _ISSUES:
+            issue = written["path"].split("/")[-2]
+            return {
+                **shown,
+                "url": f"{issues}/comments/{shown['id']}",
+                "issue_url": f"{issues}/{issue}",
+                "html_url": f"{html}/{issue}#issuecomment-{shown['id']}",
+            }
+        return {
+            **shown,
+            "url": f"{issues}/{number}",
+            "repository_url": f"{self.url}/repos/{REPOSITORY}",
+            **{f"{of}_url": f"{issues}/{number}/{of}" for of in ("labels", "comments", "events")},
+            "html_url": f"{html}/{number}",
+            "number": number,
+            "title": written["title"],
+            "state": "open",
+            "locked": False,
+            "labels": [],
+            "milestone": None,
+            "comments": 0,
+            "closed_at": None,
+        }
 
     def _list(self, path: str, query: Mapping[str, str]) -> Answer:
         """Issues the newest first, comments the oldest first."""
@@ -91,6 +126,25 @@ class GitHubServer(KeylessProvider):
             body=found[(page - 1) * size : page * size],
             headers={"Link": link} if link else {},
         )
+
+
+def _user(url: str) -> dict[str, Any]:
+    user = f"{url}/users/shop-bot"
+    links = ("followers", "following", "gists", "starred", "subscriptions", "repos", "events")
+    return {
+        "login": "shop-bot",
+        "id": 1,
+        "node_id": "U_1",
+        "avatar_url": "https://avatars.githubusercontent.com/u/1",
+        "gravatar_id": "",
+        "url": user,
+        "html_url": "https://github.com/shop-bot",
+        **{f"{of}_url": f"{user}/{of}" for of in links},
+        "organizations_url": f"{user}/orgs",
+        "received_events_url": f"{user}/received_events",
+        "type": "Bot",
+        "site_admin": False,
+    }
 
 
 if __name__ == "__main__":

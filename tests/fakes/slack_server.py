@@ -53,7 +53,7 @@ class SlackServer(KeylessProvider):
         parsed = json.loads(metadata) if isinstance(metadata, str) else metadata
         content = {"text": str(fields["text"]), "metadata": json.dumps(parsed)}
         ts = f"{_FIRST + len(self.effects)}.000100"
-        answer = {"ok": True, "channel": CHANNEL, "ts": ts, "message": {"text": content["text"], "ts": ts}}
+        answer = {"ok": True, "channel": CHANNEL, "ts": ts, "message": _shown(ts, content["text"])}
         return Answer(status=HTTPStatus.OK, body=answer), {"ts": ts, **content}
 
     def _history(self, fields: Mapping[str, Any]) -> Answer:
@@ -61,9 +61,7 @@ class SlackServer(KeylessProvider):
         with_metadata = str(fields.get("include_all_metadata", "")).lower() in {"1", "true"}
         messages = [
             {
-                "type": "message",
-                "ts": effect.content["ts"],
-                "text": effect.content["text"],
+                **_shown(effect.content["ts"], effect.content["text"]),
                 **({"metadata": json.loads(effect.content["metadata"])} if with_metadata else {}),
             }
             for effect in reversed(self.effects)
@@ -77,6 +75,10 @@ class SlackServer(KeylessProvider):
             "response_metadata": {"next_cursor": str(begin + limit) if has_more else ""},
         }
         return Answer(status=HTTPStatus.OK, body=body)
+
+
+def _shown(ts: str, text: str) -> dict[str, str]:
+    return {"type": "message", "subtype": "bot_message", "bot_id": "B019GNRLDS7", "text": text, "ts": ts}
 
 
 def _fields(request: Request, query: str) -> dict[str, Any]:

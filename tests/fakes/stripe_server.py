@@ -20,6 +20,7 @@ from tests.fakes.provider import Provider, Request, main
 
 API_KEY = "sk_test_loopback"
 _LONGEST_KEY = 255
+_CREATED = 1_760_000_000
 _REQUIRED = ("amount", "currency", "customer")
 _DECLINES = {
     "pm_card_visa_chargeDeclined": ("card_declined", "generic_decline", "Your card was declined."),
@@ -169,9 +170,16 @@ def _intent(content: Mapping[str, str]) -> dict[str, Any]:
         "id": content["id"],
         "object": "payment_intent",
         "amount": int(content["amount"]),
+        "amount_capturable": 0,
+        "amount_received": int(content["amount"]),
+        "capture_method": "automatic_async",
+        "confirmation_method": "automatic",
+        "created": _CREATED,
         "currency": content["currency"],
         "customer": content["customer"],
         "metadata": {"order_id": content.get("metadata[order_id]", "")},
+        "payment_method": content.get("payment_method"),
+        "payment_method_types": ["card"],
         "status": "succeeded",
         "livemode": False,
     }
@@ -183,6 +191,7 @@ def _refund(fields: Mapping[str, str]) -> tuple[Answer, Mapping[str, str]]:
         "id": content["id"],
         "object": "refund",
         "amount": int(fields["amount"]),
+        "created": _CREATED,
         "currency": "eur",
         "payment_intent": fields["payment_intent"],
         "status": "succeeded",

@@ -16,6 +16,7 @@ from tests.fakes.provider import KeylessProvider, Request, main
 
 ACCOUNT = "AC" + "0" * 32
 API_KEY = "twilio-token-of-tests"
+_WRITTEN_AT = "Thu, 01 Jan 2026 12:00:00 +0000"
 _MESSAGES = f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json"
 
 
@@ -45,7 +46,12 @@ class TwilioServer(KeylessProvider):
     def carry_out(self, request: Request) -> tuple[Answer, Mapping[str, str] | None]:
         """See `Provider`."""
         fields = dict(parse_qsl(request.body.decode()))
-        content = {"sid": f"SM{len(self.effects):032x}", "to": fields["To"], "body": fields["Body"]}
+        content = {
+            "sid": f"SM{len(self.effects):032x}",
+            "from": fields["From"],
+            "to": fields["To"],
+            "body": fields["Body"],
+        }
         return Answer(status=HTTPStatus.CREATED, body=_shown(content)), content
 
     def _list(self, query: Mapping[str, str]) -> Answer:
@@ -63,7 +69,26 @@ class TwilioServer(KeylessProvider):
 
 
 def _shown(content: Mapping[str, str]) -> dict[str, Any]:
-    return {"sid": content["sid"], "to": content["to"], "body": content["body"], "status": "queued"}
+    uri = f"{_MESSAGES.removesuffix('.json')}/{content['sid']}"
+    return {
+        **content,
+        "account_sid": ACCOUNT,
+        "api_version": "2010-04-01",
+        "date_created": _WRITTEN_AT,
+        "date_sent": None,
+        "date_updated": _WRITTEN_AT,
+        "direction": "outbound-api",
+        "error_code": None,
+        "error_message": None,
+        "messaging_service_sid": None,
+        "num_media": "0",
+        "num_segments": "1",
+        "price": None,
+        "price_unit": "USD",
+        "status": "queued",
+        "subresource_uris": {"media": f"{uri}/Media.json"},
+        "uri": f"{uri}.json",
+    }
 
 
 if __name__ == "__main__":
