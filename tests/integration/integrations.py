@@ -125,11 +125,20 @@ class Row:
     asked: int | None
     missing: int
     """Keys without an effect."""
+    before: int
+    """Keys of which an attempt was cut off before its effect."""
+    after: int
+    """Keys of which an attempt was cut off between its effect and the record."""
+    recorded: int
+    """Keys whose worker was killed after the record, before the job had the answer."""
 
     @property
     def cells(self) -> tuple[str, ...]:
         """As text."""
-        counts = (self.kills, self.keys, self.attempts, self.effects, self.most, self.missing, self.asked)
+        counts = (
+            *(self.kills, self.before, self.after, self.recorded),
+            *(self.keys, self.attempts, self.effects, self.most, self.missing, self.asked),
+        )
         shown = ("-" if count is None else f"{count:,}" for count in counts)
         return (self.integration.name, self.integration.guarantee, *shown)
 
@@ -138,6 +147,9 @@ HEADER = (
     "activity",
     "guarantee",
     "kills",
+    "before the effect",
+    "before the record",
+    "before the answer",
     "keys",
     "attempts",
     "effects",
@@ -599,6 +611,8 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
         }
         workers = _Workers(environment, folder)
         calls: list[asyncio.Task[Any]] = []
+        keys = DedupeKeys(client, organization="acme", project=project)
+        cut_off: set[tuple[str, str]] = set()
         beginning = asyncio.create_task(_begin(calls, integration, client, service, project))
         alive = 0
         try:
@@ -609,6 +623,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
                     os.kill(alive, signal.SIGKILL)
                 except ProcessLookupError as error:
                     raise RuntimeError(workers.last_words(alive)) from error
+                cut_off |= await _cut_off(keys, service, calls)
             alive = await workers.start()
             beginning.cancel()
             with suppress(asyncio.CancelledError):
@@ -628,7 +643,7 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             with suppress(ProcessLookupError):
                 os.kill(alive, signal.SIGTERM)
             workers.end()
-        effects = service.effects()
+        effects, where = service.effects(), Counter(place for _, place in cut_off)
         return Row(
             integration=integration,
             kills=kills,
@@ -638,7 +653,29 @@ async def kill(integration: Integration, client: Client, *, kills: int, folder: 
             most=max(effects.values(), default=0),
             asked=service.asked() if resolved is None else resolved,
             missing=len(calls) - len(effects),
+            before=where["effect"],
+            after=where["record"],
+            recorded=where["answer"],
         )
+
+
+async def _cut_off(
+    keys: DedupeKeys, service: Service, calls: Sequence[asyncio.Task[Any]]
+) -> set[tuple[str, str]]:
+    """Return before what the calls were whose worker was just killed, once what it had sent has arrived."""
+    open_calls = [f"effect-{number}" for number, call in enumerate(calls) if not call.done()]
+    await asyncio.sleep(2 * _DELAY.total_seconds())
+    effects = service.effects()
+    found: set[tuple[str, str]] = set()
+    for name in open_calls:
+        record = await keys.get(name)
+        if record is None or record.state is KeyState.HELD:
+            continue
+        if record.state is KeyState.SUCCEEDED:
+            found.add((name, "answer"))
+        else:
+            found.add((name, "record" if name in effects else "effect"))
+    return found
 
 
 async def _story(client: Client, project: str, left: Sequence[int]) -> str:
@@ -706,9 +743,10 @@ _PAGE = """# Integrations while their workers are killed
 
 Made by `make kills ARGS="--kills {kills} --page {page}"`, {day}, against the local services that the tests
 use. Calls of new keys begin five times a second; the only worker is killed (`kill -9`) at random moments.
-*Attempts* are requests that the service saw; a bucket and a database do not count them. *Unknowns asked*:
-requests that looked whether an effect had happened; a look may take several pages. A folder of mail does not
-count them.
+*Before the effect*, *the record*, *the answer*: keys of which a kill cut off an attempt there, as the key and
+the service said right after it. *Attempts* are requests that the service saw; a bucket and a database do not
+count them. *Unknowns asked*: requests that looked whether an effect had happened; a look may take several
+pages. A folder of mail does not count them.
 
 {table}
 """
