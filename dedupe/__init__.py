@@ -44,8 +44,9 @@ from dedupe.model.declared import keyed
 from dedupe.model.findings import DidNotHappen, Happened, StillUnknown
 from dedupe.model.keys import Scope
 from dedupe.model.outcome import FailedResult
+from dedupe.operate.forget import Forgotten
 from dedupe.operate.job import JobCall, calls_of
-from dedupe.operate.keys import DedupeKeys, Forgotten
+from dedupe.operate.keys import DedupeKeys
 from dedupe.operate.view import KeyRecord, KeyState
 from dedupe.plugin import DedupePlugin
 from dedupe.process import run, serve, serve_keys

@@ -46,7 +46,7 @@ async def _settle(
         return encode_referral(NotHeld())
     run_id = run.execution.run_id
     if run.end is None and await record_or_hold(key, run.execution, outcome, now=now, at=at):
-        run = await key.run(run_id) or run
+        run = await key.after_signal(run_id) or run
     if run.end is None and run.unknown is not None:
         return encode_referral(Wait(run_id=run_id, held=run.unknown.why))
     if run.end is None or isinstance(run.end.outcome, Abandoned):

@@ -242,7 +242,7 @@ class Attempt:
 
     async def _recorded(self, run_id: str, result: Payload, *, was_open: bool) -> Payload:
         """Return what stands in the record, where this attempt may not be the only one."""
-        run = await self.key.run(run_id)
+        run = await (self.key.after_signal(run_id) if was_open else self.key.run(run_id))
         if run is not None and run.end is not None and not isinstance(run.end.outcome, Abandoned):
             return Answer(outcome=run.end.outcome, settled_at=run.end.at, how=How.EXECUTED).encode()
         if was_open:

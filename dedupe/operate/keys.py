@@ -3,11 +3,9 @@
 All of it is between the caller and the service: no worker has to run.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from temporalio.client import Client
@@ -16,42 +14,21 @@ from temporalio.service import RPCError
 from dedupe.errors import (
     DedupeError,
     InvalidDeduplicationKeyError,
-    KeyChangedError,
-    KeyExecutingError,
-    KeyHeldError,
-    KeyNotResolvedError,
     KeyNotRetriedError,
 )
 from dedupe.key.attempts import attempts_of
-from dedupe.key.owner import Alive, Gone, whereabouts
-from dedupe.model.findings import DidNotHappen, Happened, encode_finding
+from dedupe.model.findings import DidNotHappen, Happened
 from dedupe.model.keys import SHORTENED_HEAD, Keyspace, Scope, ScopedKey, prefix_of
-from dedupe.model.messages import Resolution
-from dedupe.model.names import DELEGATED, FORGOTTEN, IN_PLACE
-from dedupe.model.outcome import Failed, Succeeded, decode_outcome
-from dedupe.model.record import Absent, Executing, Execution, Held, Settled
+from dedupe.model.names import DELEGATED, IN_PLACE
+from dedupe.model.record import Absent, Executing
+from dedupe.operate.forget import Forgetting, Forgotten, forget, is_executing
 from dedupe.operate.listing import AT_ONCE, Filter, closed_runs, in_order, key_ids
+from dedupe.operate.resolve import resolve
 from dedupe.operate.retry import recorded_call, require_failed, start_again
 from dedupe.operate.view import KeyRecord, KeyState, readable, view, view_of_earlier
-from dedupe.record.handle import KeyHandle, OutcomeTooLargeError
+from dedupe.record.handle import KeyHandle
 from dedupe.record.search import ACTIVITY, LONGEST, STATE, SearchState
 from dedupe.record.timeskipping import is_time_skipping, server_time
-
-_PATIENCE = timedelta(seconds=5)
-_ROUNDS = 5
-"""How often a key whose runs come and go is read again, until it is forgotten."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forgotten:
-    """What became of one of many keys that were to be forgotten."""
-
-    key: str
-    """As it was given."""
-    error: DedupeError | RPCError | None = None
-    """Why it was not forgotten; None: it was, or there was nothing."""
-    was_recorded: bool = False
-    """Whether there was anything to drop."""
 
 
 class DedupeKeys:
@@ -189,7 +166,7 @@ class DedupeKeys:
             RPCError: The service could not be asked.
         """
         key_id = self.workflow_id(key, scope=scope, job=job)
-        handle = KeyHandle(client=self._client, key_id=key_id)
+        handle = self._handle(key_id)
         async for run_id in closed_runs(self._client, key_id=key_id):
             with readable(key_id):
                 run = await handle.run(run_id, although_forgotten=True)
@@ -225,27 +202,8 @@ class DedupeKeys:
             RPCError: The service could not be asked.
         """
         scoped = self._keyspace.scoped(key, scope=scope, job=job)
-        return await self._drop(scoped.format(), scoped.key, force=force, reason=reason)
-
-    async def _drop(
-        self, key_id: str, key: str, *, force: bool, reason: str, listed: KeyRecord | None = None
-    ) -> bool:
-        """Drop what is recorded; only what was listed, where it was. Return whether there was anything."""
-        handle = KeyHandle(client=self._client, key_id=key_id)
-        for _ in range(_ROUNDS):
-            with readable(key_id):
-                record = await handle.read(now=await self._now())
-            if isinstance(record, Absent):
-                return False
-            if listed is not None and not _is_listed(record, listed):
-                raise KeyChangedError(key=key)
-            if not force and isinstance(record, Held):
-                raise KeyHeldError(key=key, reason=record.unknown.why)
-            if not force and not isinstance(record, Held) and await self._is_executing(record):
-                break
-            if await self._forget(handle, record.execution, reason=reason):
-                return True
-        raise KeyExecutingError(key=key)
+        forgetting = Forgetting(clock=self._now, force=force, reason=reason)
+        return await forget(self._handle(scoped.format()), scoped.key, forgetting)
 
     async def resolve(
         self,
@@ -276,26 +234,8 @@ class DedupeKeys:
             Exception: The client's payload converter does not take the result.
         """
         scoped = self._keyspace.scoped(key, scope=scope, job=job)
-        handle = KeyHandle(client=self._client, key_id=scoped.format())
-        now = await self._now()
-        with readable(handle.key_id):
-            record = await handle.read(now=now)
-        if not isinstance(record, Held):
-            raise KeyNotResolvedError(key=scoped.key, reason=_why_not(record))
-        if record.unknown.over_at > now and not force:
-            over = record.unknown.over_at
-            reason = f"its attempt may be under way until {over:%H:%M:%S} UTC; wait, or use force=True"
-            raise KeyNotResolvedError(key=scoped.key, reason=reason)
-        outcome = decode_outcome(encode_finding(finding, encode=handle.encode_result))
-        run_id = record.execution.run_id
-        try:
-            await handle.record(run_id, outcome, note=Resolution(reason=reason))
-        except OutcomeTooLargeError as error:
-            raise KeyNotResolvedError(key=scoped.key, reason=str(error)) from error
-        with readable(handle.key_id):
-            run = await handle.run(run_id)
-        if run is None or run.end is None or run.end.outcome != outcome:
-            raise KeyNotResolvedError(key=scoped.key, reason="it has ended another way meanwhile")
+        handle = self._handle(scoped.format())
+        await resolve(handle, scoped.key, finding, now=await self._now(), force=force, reason=reason)
 
     async def retry(self, key: str, *, scope: Scope = Scope.PROJECT, reason: str = "") -> str:
         """Execute again what failed, or what nobody has finished, with the arguments, time-outs and retry
@@ -320,7 +260,7 @@ class DedupeKeys:
         if scope is Scope.JOB:
             raise KeyNotRetriedError(key=key, reason="it belongs to jobs of one type: start one of them")
         scoped = self._keyspace.scoped(key, scope=scope)
-        handle = KeyHandle(client=self._client, key_id=scoped.format())
+        handle = self._handle(scoped.format())
         with readable(handle.key_id):
             record = await handle.read(now=await self._now())
             execution = require_failed(record, key=scoped.key)
@@ -341,14 +281,16 @@ class DedupeKeys:
         Takes what `forget` takes, and records as they were listed: of such a key nothing else is dropped, as
         an execution that succeeded since.
         """
+        forgetting = Forgetting(clock=self._now, force=force, reason=reason)
 
-        async def forget(key: str | KeyRecord) -> Forgotten:
+        async def forgotten(key: str | KeyRecord) -> Forgotten:
             name = key if isinstance(key, str) else key.key
             try:
                 if isinstance(key, str):
                     was = await self.forget(key, scope=scope, job=job, force=force, reason=reason)
                 else:
-                    was = await self._drop(key.workflow_id, name, force=force, reason=reason, listed=key)
+                    listed = replace(forgetting, listed=key)
+                    was = await forget(self._handle(key.workflow_id), name, listed)
             except (DedupeError, RPCError) as error:
                 return Forgotten(key=name, error=error)
             return Forgotten(key=name, was_recorded=was)
@@ -357,46 +299,24 @@ class DedupeKeys:
             for key in keys:
                 yield key
 
-        async for forgotten in in_order(given(), forget, at_once=AT_ONCE):
-            yield forgotten
-
-    async def _is_executing(self, record: Executing | Settled) -> bool:
-        """Return whether an attempt may be under way, even if an earlier one has been recorded meanwhile."""
-        owner = record.execution.owner
-        if owner is None:
-            return isinstance(record, Executing)
-        found = await whereabouts(self._client, owner, now=await self._now())
-        return isinstance(found, Alive) or (isinstance(record, Executing) and not isinstance(found, Gone))
-
-    async def _forget(self, handle: KeyHandle, execution: Execution, *, reason: str) -> bool:
-        """End the run that is a record. Return whether it was still the current one."""
-        run_id = execution.run_id
-        if not execution.is_open:  # on the time-skipping server: put a run that records nothing over it
-            start = execution.start.model_copy(update={"owner": None, "plan": None})
-            over = await handle.acquire(start, task_queue=await handle.task_queue(), again=True)
-            if over is None:
-                return False
-            with suppress(TimeoutError):  # where a worker ends it, the server goes on skipping time
-                async with asyncio.timeout(_PATIENCE.total_seconds()):
-                    await handle.wait(over)
-                    return True
-            run_id = over
-        reason = f"forgotten: {reason}" if reason else "forgotten"
-        return await handle.end(run_id, details=FORGOTTEN, reason=reason)
+        async for each in in_order(given(), forgotten, at_once=AT_ONCE):
+            yield each
 
     async def _get(self, key_id: str, *, attempts: bool = False) -> KeyRecord | None:
-        handle = KeyHandle(client=self._client, key_id=key_id)
+        now = await self._now()
         with readable(key_id):
-            record = await handle.read(now=await self._now())
+            record = await self._handle(key_id).read(now=now)
             if isinstance(record, Absent):
                 return None
-            is_executing = isinstance(record, Executing) and await self._is_executing(record)
-            converter = self._client.data_converter
-            seen = view(key_id, record, is_executing=is_executing, converter=converter)
-            if not (is_executing and attempts):
+            alive = isinstance(record, Executing) and await is_executing(self._client, record, now=now)
+            seen = view(key_id, record, is_executing=alive, converter=self._client.data_converter)
+            if not (alive and attempts):
                 return seen
             found = await attempts_of(self._client, record.execution, key_id=key_id)
             return replace(seen, attempts=found)
+
+    def _handle(self, key_id: str) -> KeyHandle:
+        return KeyHandle(client=self._client, key_id=key_id)
 
     async def _now(self) -> datetime:
         return await server_time(self._client) if await self._is_time_skipping() else datetime.now(UTC)
@@ -410,26 +330,6 @@ class DedupeKeys:
 def _attributes(*, state: KeyState | None, activity: str | None) -> dict[str, str]:
     """Return the search attributes of keys that are chosen, as far as these say it."""
     attributes = {} if activity is None else {ACTIVITY.name: activity[:LONGEST]}
-    if state in {KeyState.FAILED, KeyState.HELD}:
+    if state is KeyState.FAILED or state is KeyState.HELD:
         attributes[STATE.name] = SearchState(state.value).value
     return attributes
-
-
-def _why_not(record: Absent | Executing | Settled) -> str:
-    match record:
-        case Absent():
-            return "nothing is recorded under it"
-        case Executing():
-            return "it is executing"
-        case Settled(outcome=Succeeded()):
-            return "it has succeeded"
-        case Settled(outcome=Failed()):
-            return "it has failed"
-        case Settled():
-            return "it is about to be executed again"
-
-
-def _is_listed(record: Executing | Held | Settled, listed: KeyRecord) -> bool:
-    """Return whether a record is the one that was listed, and stands where it stood."""
-    settled_at = record.settled_at if isinstance(record, Settled) else None
-    return (record.execution.started_at, settled_at) == (listed.started_at, listed.settled_at)

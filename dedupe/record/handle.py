@@ -5,6 +5,8 @@ interceptors, and one that renames workflows or gives them a time-out breaks rec
 applies. Invariant: nothing but acquiring and reading addresses a key without the id of a run.
 """
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -44,6 +46,8 @@ _FOR_EVER = timedelta(days=36_500)
 """Start delay of a key that is kept for ever."""
 _LONGER = timedelta(minutes=1)
 """By which the start delay of a key with a TTL is longer than what it needs at the most."""
+_SHOWS = timedelta(seconds=12)
+"""How long an outcome may take to show: a little longer than a workflow task that its worker has lost."""
 _WAKES = timedelta(seconds=1)
 """How long a worker may take to wake a key."""
 LARGEST_OUTCOME = 2 * 1024 * 1024
@@ -87,6 +91,29 @@ class KeyHandle:
         if events is None:
             return None
         return await self._reader.run(events, although_forgotten=although_forgotten)
+
+    async def after_signal(self, run_id: str, *, was_held: bool = False) -> Run | None:
+        """Return a run that has taken an outcome or is held, once it shows that.
+
+        While a worker has the workflow task of the run, the service keeps what is signalled back: until that
+        is completed, or has timed out.
+
+        Args:
+            run_id: Of the run.
+            was_held: Whether it was held before, so that an outcome is waited for.
+
+        Raises:
+            RPCError: The service could not be asked.
+            Exception: See `Reader.run`.
+        """
+        until = time.monotonic() + _SHOWS.total_seconds()
+        while True:
+            run = await self.run(run_id)
+            if run is None or run.end is not None or run.closed is not None:
+                return run
+            if (run.unknown is not None and not was_held) or time.monotonic() > until:
+                return run
+            await asyncio.sleep(_SHOWS.total_seconds() / 100)
 
     async def wait(self, run_id: str, *, after: int = 0) -> None:
         """Wait until a run has an outcome, or an unknown one, or is closed, after one of its events.

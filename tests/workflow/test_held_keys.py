@@ -2,13 +2,21 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    PollWorkflowTaskQueueRequest,
+    RespondWorkflowTaskCompletedRequest,
+)
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 
 from dedupe import (
     DidNotHappen,
@@ -482,6 +490,39 @@ async def test_a_run_that_is_ended_from_outside(real: Ground) -> None:
         await real.keys.resolve("key", DidNotHappen())
         assert await heir.result() == [[returned("other")]]
     assert len(set(real.effects.idempotency_keys)) == 1
+
+
+async def test_a_finding_that_shows_late(real_grounds: Grounds) -> None:
+    """The service keeps signals back while a worker has the key's workflow task: nobody is told wrong."""
+    ground = real_grounds(serve=False)
+    ground.effects.close()
+    async with ground.worker():
+        job = await ground.start_script(HELD)
+        await ground.reached(KeyState.HELD)
+        async with task_of(ground):
+            resolving = asyncio.create_task(ground.keys.resolve("key", Happened("by hand")))
+            await asyncio.sleep(0.5)
+            assert not resolving.done()
+        await resolving
+        assert await job.result() == [[returned("by hand")]]
+
+
+@asynccontextmanager
+async def task_of(ground: Ground) -> AsyncGenerator[None]:
+    """Have the workflow task of a ground's key in a worker's hands."""
+    service, handle = ground.server.workflow_service, ground.key_workflow()
+    run_id = (await handle.describe()).run_id
+    with suppress(RPCError):
+        await ground.key_handle().wake(run_id)
+    queue = TaskQueue(name=ground.key_queue)
+    task = await service.poll_workflow_task_queue(
+        PollWorkflowTaskQueueRequest(namespace=ground.server.namespace, task_queue=queue)
+    )
+    assert task.workflow_execution.run_id == run_id
+    yield
+    await service.respond_workflow_task_completed(
+        RespondWorkflowTaskCompletedRequest(namespace=ground.server.namespace, task_token=task.task_token)
+    )
 
 
 @pytest.mark.parametrize("in_place", [True, False])
