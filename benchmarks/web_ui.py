@@ -1,36 +1,42 @@
 """Screenshots of the Temporal Web UI: `make screenshots`, with Chromium installed.
 
-A charge takes long and fails once, a second job waits for it, a third one gets what is recorded: what the
-pages of the Web UI say of each goes into `docs/img`.
+A charge takes long and fails once, a second job waits for it, a third one gets what is recorded, and one
+fails for good: what the pages of the Web UI say of each goes into `docs/img`.
 """
 
 import asyncio
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from temporalio import activity, workflow
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 import dedupe
 from benchmarks.environment import environment
 from dedupe import DedupeKeys, DedupePlugin
+from dedupe.record.search import NAMES, register
 
 _TASK_QUEUE = "web-ui"
 _PICTURES = Path(__file__).parent.parent / "docs" / "img"
+_FAILED = 'DedupeState="failed" AND ExecutionStatus="Running"'
 _SETTLES = timedelta(seconds=9)
 """How long a call waits until its page says for what, and a little more."""
 
 
 @activity.defn
 async def charge(order: str) -> str:
-    """Charge an order: one is quick, the bank of the other says no, and then takes its time."""
+    """Charge an order: one is quick, one is declined, and one is refused at first and then takes long."""
+    if order == "order-9":
+        raise ApplicationError("the card is declined", type="Declined", non_retryable=True)
     if order != "order-8":
         return f"ch_{order}"
     if activity.info().attempt == 1:
@@ -75,8 +81,9 @@ async def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         async with dev_server(Path(folder)) as server:
-            plugin = DedupePlugin(organization="acme", project="web")
+            plugin = DedupePlugin(organization="acme", project="web", search_attributes=True)
             client = await Client.connect(server.address, plugins=[plugin], identity="worker-1")
+            await register(client, NAMES)
             worker = Worker(client, task_queue=_TASK_QUEUE, workflows=[ChargeJob], activities=[charge])
             async with worker:
                 await _take(browser, server.web_ui, await _pages(client))
@@ -92,6 +99,8 @@ async def _pages(client: Client) -> list[Page]:
     await (await _start(client, "order-7", "job-1")).result()
     reused = await _start(client, "order-7", "job-2")
     await reused.result()
+    with suppress(WorkflowFailureError):
+        await (await _start(client, "order-9", "job-1")).result()
     await _start(client, "order-8", "job-1")
     await asyncio.sleep(1)
     waiting = await _start(client, "order-8", "job-2")
@@ -100,7 +109,12 @@ async def _pages(client: Client) -> list[Page]:
     key = client.get_workflow_handle(keys.workflow_id("charge-order-7"))
     return [
         Page(name="ui-waiting", path=await _path(waiting, "pending-activities"), words="the bank says no"),
-        Page(name="ui-reused", path=await _path(reused, "history"), words="Event History"),
+        Page(name="ui-reused", path=await _path(reused, "user-metadata"), words="Current Details"),
+        Page(
+            name="ui-failed",
+            path=f"/namespaces/default/workflows?query={quote(_FAILED)}",
+            words="charge-order-9",
+        ),
         Page(name="ui-key", path=await _path(key, "history"), words="Event History"),
     ]
 
