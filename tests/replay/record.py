@@ -18,8 +18,9 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 
+from dedupe.record.search import NAMES, register
 from tests.replay.corpus import DIVERGED, HISTORIES
-from tests.replay.shapes import BOTH, DIVERGING, REAL, Shape, executing
+from tests.replay.shapes import BOTH, DIVERGING, REAL, SEARCHED, Shape, executing
 from tests.support.ground import Ground
 from tests.support.histories import has_run
 from tests.support.servers import dev_server, time_skipping_server
@@ -46,6 +47,12 @@ async def record() -> None:
     async with dev_server() as client:
         for shape in REAL:
             await _record(shape, Ground.on(client, skips_time=False, client_config=CONFIG), "real")
+        await register(client, NAMES)
+        for shape in SEARCHED:
+            settings: dict[str, Any] = {"client_config": CONFIG, "search_attributes": True}
+            await _record(shape, Ground.on(client, skips_time=False, **settings), "real")
+            delegated = Ground.on(client, skips_time=False, in_place=False, **settings)
+            await _record(shape, delegated, "delegated")
     async with time_skipping_server() as client:
         for shape in BOTH:
             await _record(shape, Ground.on(client, skips_time=True, client_config=CONFIG), "skipping")
@@ -89,6 +96,7 @@ def diverge() -> None:
         for shape in DIVERGING
         for server, kind in (("real", "job-0"), ("skipping", "job-0"), ("skipping", "key"))
     ]
+    names += [f"{shape.__name__}.{server}.key.json" for shape in SEARCHED for server in ("real", "delegated")]
     for path in (HISTORIES / name for name in names if (HISTORIES / name).exists()):
         history = json.loads(path.read_text())
         for alteration, events in _alterations(history["events"]):
@@ -96,7 +104,9 @@ def diverge() -> None:
 
 
 def _alterations(events: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield a history with another type of its first activity, with another id of it, and without it."""
+    """Yield a history with another type of its first activity, with another id of it, and with a timer in
+    place of a marker and of a search attribute.
+    """
     for number, event in enumerate(events):
         attributes = event.get("activityTaskScheduledEventAttributes")
         if attributes is not None:
@@ -105,21 +115,25 @@ def _alterations(events: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[
             other_id = {**attributes, "activityId": "somebody-elses"}
             yield "id", _with(events, number, {**event, "activityTaskScheduledEventAttributes": other_id})
             break
-    markers = [number for number, event in enumerate(events) if "markerRecordedEventAttributes" in event]
-    if markers and any("workflowTaskCompletedEventAttributes" in event for event in events[markers[0] :]):
-        timer = {
-            **events[markers[0]],
-            "eventType": "EVENT_TYPE_TIMER_STARTED",
-            "timerStartedEventAttributes": {
-                "timerId": "1",
-                "startToFireTimeout": "60s",
-                "workflowTaskCompletedEventId": events[markers[0]]["markerRecordedEventAttributes"][
-                    "workflowTaskCompletedEventId"
-                ],
-            },
-        }
-        del timer["markerRecordedEventAttributes"]
-        yield "timer-for-marker", _with(events, markers[0], timer)
+    for name in ("marker", "search-attribute"):
+        attributes_of = _COMMANDS[name]
+        made = [number for number, event in enumerate(events) if attributes_of in event]
+        if made and any("workflowTaskCompletedEventAttributes" in event for event in events[made[0] :]):
+            yield f"timer-for-{name}", _with(events, made[0], _timer(events[made[0]], attributes_of))
+
+
+_COMMANDS = {
+    "marker": "markerRecordedEventAttributes",
+    "search-attribute": "upsertWorkflowSearchAttributesEventAttributes",
+}
+
+
+def _timer(event: dict[str, Any], attributes_of: str) -> dict[str, Any]:
+    """Return an event of the same workflow task that says that a timer was started."""
+    completed = event[attributes_of]["workflowTaskCompletedEventId"]
+    started = {"timerId": "1", "startToFireTimeout": "60s", "workflowTaskCompletedEventId": completed}
+    rest = {name: value for name, value in event.items() if name != attributes_of}
+    return {**rest, "eventType": "EVENT_TYPE_TIMER_STARTED", "timerStartedEventAttributes": started}
 
 
 def _with(events: list[dict[str, Any]], number: int, event: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,15 +5,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from dedupe import DidNotHappen, Happened, KeyState, StillUnknown
+from dedupe import DidNotHappen, Happened, KeyState, StillUnknown, UnknownOutcomeError
 from dedupe.model.outcome import Outcome
 from dedupe.record.handle import KeyHandle
 from tests.support.faults import break_peeks
 from tests.support.ground import Ground
+from tests.support.histories import types
 from tests.support.scripts import Call
+from tests.support.waiting import until
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -225,6 +228,35 @@ async def not_recorded(ground: Ground) -> None:
     assert len(outcomes) == 2
 
 
+async def failed_and_found(ground: Ground) -> None:
+    """A key that shows by a search attribute that it failed."""
+    ground.effects.then(ApplicationError("no funds", type="Declined", non_retryable=True))
+    await ground.call()
+    await _shown(ground, times=1)
+
+
+async def held_and_found(ground: Ground) -> None:
+    """A key that shows that it is held, until a person says what happened."""
+    ground.effects.then(UnknownOutcomeError("no answer from the provider"))
+    job = await ground.start_script(Call(on_unknown="hold"))
+    await _shown(ground, times=1)
+    await ground.keys.resolve("key", Happened("found"), force=True)
+    await job.result()
+    await _shown(ground, times=2)
+
+
+async def _shown(ground: Ground, *, times: int) -> None:
+    upsert = EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
+
+    async def is_shown() -> bool:
+        try:
+            return types(await ground.key_workflow().fetch_history()).count(upsert) == times
+        except RPCError:
+            return False
+
+    await until(is_shown, what="the search attribute")
+
+
 BOTH: list[Shape] = [
     succeeded,
     shared,
@@ -253,6 +285,8 @@ REAL: list[Shape] = [
     cancelled_by_an_operator,
 ]
 """Those that a server can see which does not skip time."""
+SEARCHED: list[Shape] = [failed_and_found, held_and_found]
+"""Those of keys that have search attributes, executed in place and delegated."""
 DIVERGING: list[Shape] = [
     succeeded,
     shared,

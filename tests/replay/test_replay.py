@@ -10,7 +10,7 @@ from temporalio.workflow import NondeterminismError
 
 from dedupe import DedupePlugin
 from tests.replay.corpus import DIVERGED, HISTORIES, load
-from tests.replay.shapes import BOTH, REAL
+from tests.replay.shapes import BOTH, REAL, SEARCHED
 from tests.support.scripts import OtherScript, Script
 
 RECORDED = sorted(HISTORIES.glob("*.json"))
@@ -47,10 +47,14 @@ def test_no_corpus_is_empty() -> None:
             assert f"{shape.__name__}.{server}.job-0.json" in names
             # In place a key's workflow runs only to end.
             assert server == "real" or f"{shape.__name__}.{server}.key.json" in names
+    for shape in SEARCHED:
+        for server in ("real", "delegated"):
+            assert f"{shape.__name__}.{server}.key.json" in names
     assert {"run_out.real.key.json", "cancelled_by_an_operator.real.key.json"} <= names
     altered = [path.name for path in ALTERED]
     for part in (".job-", ".key.", ".type.", ".id.", ".timer-for-marker."):
         assert sum(part in name for name in altered) >= 8
+    assert sum(".timer-for-search-attribute." in name for name in altered) == 2
 
 
 def test_the_corpus_names_no_machine() -> None:
