@@ -295,6 +295,14 @@ class FolderSettings(Section):
     directory: Path = Path("var/github")
     """Folder that holds them; made where it is not there yet."""
 
+    def open(self) -> FolderTransport:
+        """Return the folder.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        return FolderTransport(self.directory)
+
 
 class ApiSettings(Section):
     """Issues and comments are written on GitHub."""
@@ -307,22 +315,9 @@ class ApiSettings(Section):
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long GitHub may stay silent: 1 second to 5 minutes."""
 
+    def open(self) -> ApiTransport:
+        """Return the transport."""
+        return ApiTransport(token=self.token, base_url=str(self.base_url), timeout=self.timeout)
+
 
 GitHubSettings = Annotated[FolderSettings | ApiSettings, Field(discriminator="transport")]
-
-
-def github_transport(settings: FolderSettings | ApiSettings) -> GitHubTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
-    match settings:
-        case FolderSettings():
-            return FolderTransport(settings.directory)
-        case ApiSettings():
-            return ApiTransport(
-                token=settings.token, base_url=str(settings.base_url), timeout=settings.timeout
-            )
-        case _ as never:
-            assert_never(never)

@@ -13,7 +13,7 @@ import json
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, assert_never
+from typing import Annotated, Literal, Protocol
 
 import boto3
 from botocore.config import Config
@@ -208,6 +208,14 @@ class FolderSettings(Section):
     directory: Path = Path("var/objects")
     """Folder that holds them; made where it is not there yet."""
 
+    def open(self) -> FolderTransport:
+        """Return the folder.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        return FolderTransport(self.directory)
+
 
 class S3Settings(Section):
     """Objects go to S3."""
@@ -226,28 +234,20 @@ class S3Settings(Section):
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long S3 may stay silent: 1 second to 5 minutes."""
 
+    def open(self) -> S3Transport:
+        """Return the transport.
+
+        Raises:
+            BotoCoreError: S3 cannot be configured.
+        """
+        return S3Transport(
+            bucket=self.bucket,
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
+            region=self.region,
+            endpoint_url=None if self.endpoint_url is None else str(self.endpoint_url),
+            timeout=self.timeout,
+        )
+
 
 ObjectSettings = Annotated[FolderSettings | S3Settings, Field(discriminator="transport")]
-
-
-def object_transport(settings: FolderSettings | S3Settings) -> ObjectTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The folder cannot be made.
-        BotoCoreError: S3 cannot be configured.
-    """
-    match settings:
-        case FolderSettings():
-            return FolderTransport(settings.directory)
-        case S3Settings():
-            return S3Transport(
-                bucket=settings.bucket,
-                access_key_id=settings.access_key_id,
-                secret_access_key=settings.secret_access_key,
-                region=settings.region,
-                endpoint_url=None if settings.endpoint_url is None else str(settings.endpoint_url),
-                timeout=settings.timeout,
-            )
-        case _ as never:
-            assert_never(never)

@@ -13,7 +13,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, assert_never
+from typing import Annotated, Literal, Protocol
 
 import openai
 from annotated_types import Ge
@@ -235,6 +235,14 @@ class FolderSettings(Section):
     directory: Path = Path("var/responses")
     """Folder that holds them; made where it is not there yet."""
 
+    def open(self) -> FolderTransport:
+        """Return the folder.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        return FolderTransport(self.directory)
+
 
 class OpenAISettings(Section):
     """Prompts go to OpenAI."""
@@ -247,22 +255,9 @@ class OpenAISettings(Section):
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long OpenAI may stay silent: 1 second to 5 minutes."""
 
+    def open(self) -> OpenAITransport:
+        """Return the transport."""
+        return OpenAITransport(api_key=self.api_key, base_url=str(self.base_url), timeout=self.timeout)
+
 
 ResponseSettings = Annotated[FolderSettings | OpenAISettings, Field(discriminator="transport")]
-
-
-def response_transport(settings: FolderSettings | OpenAISettings) -> ResponseTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
-    match settings:
-        case FolderSettings():
-            return FolderTransport(settings.directory)
-        case OpenAISettings():
-            return OpenAITransport(
-                api_key=settings.api_key, base_url=str(settings.base_url), timeout=settings.timeout
-            )
-        case _ as never:
-            assert_never(never)

@@ -1,26 +1,24 @@
 """All activities of the worker, each over the transport that the settings choose."""
 
 import sqlite3
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import BotoCoreError
 from sqlalchemy.exc import SQLAlchemyError
 
 from activities.database import DatabaseActivities
-from activities.email import EmailActivities, email_transport
-from activities.github import GitHubActivities, github_transport
-from activities.objects import ObjectActivities, object_transport
-from activities.payments import PaymentActivities, payment_transport
-from activities.responses import ResponseActivities, response_transport
+from activities.email import EmailActivities
+from activities.github import GitHubActivities
+from activities.objects import ObjectActivities
+from activities.payments import PaymentActivities
+from activities.responses import ResponseActivities
 from activities.settings import Section
-from activities.slack import SlackActivities, slack_transport
-from activities.sms import SmsActivities, sms_transport
-from activities.webhook import WebhookActivities, webhook_transport
+from activities.slack import SlackActivities
+from activities.sms import SmsActivities
+from activities.webhook import WebhookActivities
 from activities.worker_settings import PREFIX, Settings, StartupError, one_line
-
-Chosen = TypeVar("Chosen")
-Made = TypeVar("Made")
 
 
 def create_activities(settings: Settings) -> list[Callable[..., Any]]:
@@ -29,15 +27,24 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
     Raises:
         StartupError: A transport cannot be made.
     """
-    email = EmailActivities(_made("email", settings.email, email_transport))
-    payments = PaymentActivities(_made("payments", settings.payments, payment_transport))
-    webhooks = WebhookActivities(_made("webhooks", settings.webhooks, webhook_transport))
-    slack = SlackActivities(_made("slack", settings.slack, slack_transport))
-    github = GitHubActivities(_made("github", settings.github, github_transport))
-    sms = SmsActivities(_made("sms", settings.sms, sms_transport))
-    objects = ObjectActivities(_made("objects", settings.objects, object_transport))
-    responses = ResponseActivities(_made("responses", settings.responses, response_transport))
-    database = _made("database_url", settings.database_url, DatabaseActivities)
+    with _named("email", settings.email):
+        email = EmailActivities(settings.email.open())
+    with _named("payments", settings.payments):
+        payments = PaymentActivities(settings.payments.open())
+    with _named("webhooks", settings.webhooks):
+        webhooks = WebhookActivities(settings.webhooks.open())
+    with _named("slack", settings.slack):
+        slack = SlackActivities(settings.slack.open())
+    with _named("github", settings.github):
+        github = GitHubActivities(settings.github.open())
+    with _named("sms", settings.sms):
+        sms = SmsActivities(settings.sms.open())
+    with _named("objects", settings.objects):
+        objects = ObjectActivities(settings.objects.open())
+    with _named("responses", settings.responses):
+        responses = ResponseActivities(settings.responses.open())
+    with _named("database_url", settings.database_url):
+        database = DatabaseActivities(settings.database_url)
     return [
         email.send_email,
         email.find_email,
@@ -59,9 +66,11 @@ def create_activities(settings: Settings) -> list[Callable[..., Any]]:
     ]
 
 
-def _made(name: str, chosen: Chosen, make: Callable[[Chosen], Made]) -> Made:
+@contextmanager
+def _named(name: str, chosen: object) -> Generator[None]:
+    """Say of what goes wrong in the block which settings it is about."""
     try:
-        return make(chosen)
+        yield
     except (OSError, sqlite3.Error, SQLAlchemyError, BotoCoreError) as error:
         fields = type(chosen).model_fields if isinstance(chosen, Section) else {}
         variables = [f"{PREFIX}{name}__{field}".upper() for field in fields if field != "transport"]

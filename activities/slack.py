@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, assert_never, cast
+from typing import Annotated, Any, Literal, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 from slack_sdk import WebClient
@@ -258,6 +258,14 @@ class FolderSettings(Section):
     directory: Path = Path("var/slack")
     """Folder that holds them; made where it is not there yet."""
 
+    def open(self) -> FolderTransport:
+        """Return the folder.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        return FolderTransport(self.directory)
+
 
 class ApiSettings(Section):
     """Slack messages are posted."""
@@ -270,22 +278,9 @@ class ApiSettings(Section):
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long Slack may stay silent: 1 second to 5 minutes."""
 
+    def open(self) -> ApiTransport:
+        """Return the transport."""
+        return ApiTransport(token=self.token, base_url=str(self.base_url), timeout=self.timeout)
+
 
 SlackSettings = Annotated[FolderSettings | ApiSettings, Field(discriminator="transport")]
-
-
-def slack_transport(settings: FolderSettings | ApiSettings) -> SlackTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
-    match settings:
-        case FolderSettings():
-            return FolderTransport(settings.directory)
-        case ApiSettings():
-            return ApiTransport(
-                token=settings.token, base_url=str(settings.base_url), timeout=settings.timeout
-            )
-        case _ as never:
-            assert_never(never)

@@ -12,7 +12,7 @@ Without these an attempt that is repeated sends a second one.
 import asyncio
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, Self, assert_never
+from typing import Annotated, Literal, Protocol, Self
 
 import requests
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
@@ -203,6 +203,14 @@ class FolderSettings(Section):
     directory: Path = Path("var/sms")
     """Folder that holds them; made where it is not there yet."""
 
+    def open(self) -> FolderTransport:
+        """Return the folder.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        return FolderTransport(self.directory)
+
 
 class TwilioSettings(Section):
     """Text messages go out through Twilio."""
@@ -219,26 +227,15 @@ class TwilioSettings(Section):
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long Twilio may stay silent: 1 second to 5 minutes."""
 
+    def open(self) -> TwilioTransport:
+        """Return the transport."""
+        return TwilioTransport(
+            account_sid=self.account_sid,
+            auth_token=self.auth_token,
+            sender=self.sender,
+            base_url=str(self.base_url),
+            timeout=self.timeout,
+        )
+
 
 SmsSettings = Annotated[FolderSettings | TwilioSettings, Field(discriminator="transport")]
-
-
-def sms_transport(settings: FolderSettings | TwilioSettings) -> SmsTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
-    match settings:
-        case FolderSettings():
-            return FolderTransport(settings.directory)
-        case TwilioSettings():
-            return TwilioTransport(
-                account_sid=settings.account_sid,
-                auth_token=settings.auth_token,
-                sender=settings.sender,
-                base_url=str(settings.base_url),
-                timeout=settings.timeout,
-            )
-        case _ as never:
-            assert_never(never)

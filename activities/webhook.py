@@ -10,7 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, assert_never
+from typing import Annotated, Literal, Protocol
 
 import httpx
 from pydantic import (
@@ -175,6 +175,14 @@ class FolderSettings(Section):
     directory: Path = Path("var/webhooks")
     """Folder that holds them; made where it is not there yet."""
 
+    def open(self) -> FolderTransport:
+        """Return the folder.
+
+        Raises:
+            OSError: The folder cannot be made.
+        """
+        return FolderTransport(self.directory)
+
 
 class HttpSettings(Section):
     """Webhooks are sent."""
@@ -185,20 +193,9 @@ class HttpSettings(Section):
     timeout: RequestTimeout = timedelta(seconds=20)
     """How long a receiver may stay silent: 1 second to 5 minutes."""
 
+    def open(self) -> HttpTransport:
+        """Return the transport."""
+        return HttpTransport(secret=self.secret, timeout=self.timeout)
+
 
 WebhookSettings = Annotated[FolderSettings | HttpSettings, Field(discriminator="transport")]
-
-
-def webhook_transport(settings: FolderSettings | HttpSettings) -> WebhookTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The folder cannot be made.
-    """
-    match settings:
-        case FolderSettings():
-            return FolderTransport(settings.directory)
-        case HttpSettings():
-            return HttpTransport(secret=settings.secret, timeout=settings.timeout)
-        case _ as never:
-            assert_never(never)

@@ -13,7 +13,7 @@ files what its users send, `find_email` looks for the Message-ID in that folder;
     on_unknown="hold"
 """
 
-from typing import Annotated, assert_never
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ from activities.email.service import (
     Sender,
 )
 from activities.email.through_resend import ResendSettings, ResendTransport
-from activities.email.through_smtp import SmtpSettings, SmtpTransport, smtp_transport
+from activities.email.through_smtp import SmtpSettings, SmtpTransport
 
 __all__ = [
     "Email",
@@ -43,29 +43,6 @@ __all__ = [
     "Sender",
     "SmtpSettings",
     "SmtpTransport",
-    "email_transport",
 ]
 
 EmailSettings = Annotated[OutboxSettings | ResendSettings | SmtpSettings, Field(discriminator="transport")]
-
-
-def email_transport(settings: OutboxSettings | ResendSettings | SmtpSettings) -> EmailTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The outbox cannot be made.
-    """
-    match settings:
-        case OutboxSettings():
-            return OutboxTransport(settings.directory, sender=settings.sender)
-        case ResendSettings():
-            return ResendTransport(
-                api_key=settings.api_key,
-                sender=settings.sender,
-                base_url=str(settings.base_url),
-                timeout=settings.timeout,
-            )
-        case SmtpSettings():
-            return smtp_transport(settings)
-        case _ as never:
-            assert_never(never)

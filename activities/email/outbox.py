@@ -59,3 +59,11 @@ class OutboxSettings(Section):
     """Maildir that holds them; made where it is not there yet."""
     sender: Sender = "Acme <hello@acme.example>"
     """Of messages that name none."""
+
+    def open(self) -> OutboxTransport:
+        """Return the outbox.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        return OutboxTransport(self.directory, sender=self.sender)

@@ -95,3 +95,12 @@ class ResendSettings(Section):
     """Where Resend is."""
     timeout: RequestTimeout = timedelta(seconds=10)
     """How long Resend may stay silent: 1 second to 5 minutes."""
+
+    def open(self) -> ResendTransport:
+        """Return the transport."""
+        return ResendTransport(
+            api_key=self.api_key,
+            sender=self.sender,
+            base_url=str(self.base_url),
+            timeout=self.timeout,
+        )

@@ -75,30 +75,28 @@ class SmtpSettings(Section):
             raise ValueError("what was sent is read by a user: give username and password")
         return self
 
+    def open(self) -> SmtpTransport:
+        """Return the transport."""
+        server = MailServer(
+            host=self.host,
+            port=self.port,
+            encryption=self.encryption,
+            username=self.username,
+            password=self.password,
+            timeout=self.timeout,
+        )
+        return SmtpTransport(server, sender=self.sender, sent=self._sent())
 
-def smtp_transport(settings: SmtpSettings) -> SmtpTransport:
-    """Return the transport that the settings describe."""
-    server = MailServer(
-        host=settings.host,
-        port=settings.port,
-        encryption=settings.encryption,
-        username=settings.username,
-        password=settings.password,
-        timeout=settings.timeout,
-    )
-    return SmtpTransport(server, sender=settings.sender, sent=_sent_folder(settings))
-
-
-def _sent_folder(settings: SmtpSettings) -> SentFolder | None:
-    if settings.sent_host is None or settings.username is None or settings.password is None:
-        return None
-    return SentFolder(
-        host=settings.sent_host,
-        port=settings.sent_port,
-        encryption=settings.sent_encryption,
-        username=settings.username,
-        password=settings.password,
-        folder=settings.sent_folder,
-        filed_within=settings.sent_filed_within,
-        timeout=settings.timeout,
-    )
+    def _sent(self) -> SentFolder | None:
+        if self.sent_host is None or self.username is None or self.password is None:
+            return None
+        return SentFolder(
+            host=self.sent_host,
+            port=self.sent_port,
+            encryption=self.sent_encryption,
+            username=self.username,
+            password=self.password,
+            folder=self.sent_folder,
+            filed_within=self.sent_filed_within,
+            timeout=self.timeout,
+        )

@@ -9,7 +9,7 @@ A job that would rather ask than trust in the key gives `reconcile="find_charge"
 the order among those of the customer.
 """
 
-from typing import Annotated, assert_never
+from typing import Annotated
 
 from pydantic import Field
 
@@ -40,25 +40,6 @@ __all__ = [
     "RefundReceipt",
     "StripeSettings",
     "StripeTransport",
-    "payment_transport",
 ]
 
 PaymentSettings = Annotated[LedgerSettings | StripeSettings, Field(discriminator="transport")]
-
-
-def payment_transport(settings: LedgerSettings | StripeSettings) -> PaymentTransport:
-    """Return the transport that the settings choose.
-
-    Raises:
-        OSError: The ledger's folder cannot be made.
-        sqlite3.Error: The ledger cannot be made, or the file is no ledger.
-    """
-    match settings:
-        case LedgerSettings():
-            return LedgerTransport(settings.path, answers_after=settings.answers_after)
-        case StripeSettings():
-            return StripeTransport(
-                api_key=settings.api_key, base_url=str(settings.base_url), timeout=settings.timeout
-            )
-        case _ as never:
-            assert_never(never)

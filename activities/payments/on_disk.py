@@ -89,3 +89,12 @@ class LedgerSettings(Section):
     """SQLite file that holds them; made where it is not there yet."""
     answers_after: Annotated[timedelta, Ge(timedelta(0))] = timedelta(0)
     """How long a charge that is written goes unanswered, as with a slow bank."""
+
+    def open(self) -> LedgerTransport:
+        """Return the ledger.
+
+        Raises:
+            OSError: Its folder cannot be made.
+            sqlite3.Error: It cannot be made, or the file is no ledger.
+        """
+        return LedgerTransport(self.path, answers_after=self.answers_after)

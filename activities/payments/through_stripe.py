@@ -164,3 +164,7 @@ class StripeSettings(Section):
                 "use one, or set mode to the key's"
             )
         return self
+
+    def open(self) -> StripeTransport:
+        """Return the transport."""
+        return StripeTransport(api_key=self.api_key, base_url=str(self.base_url), timeout=self.timeout)

@@ -21,7 +21,6 @@ from activities.email import (
     OutboxTransport,
     ResendSettings,
     ResendTransport,
-    email_transport,
 )
 from dedupe import DidNotHappen, Happened, StillUnknown
 from dedupe.execution.current import format_activity_id
@@ -204,7 +203,7 @@ def test_settings_choose_the_transport(tmp_path: Path, monkeypatch: pytest.Monke
     """Environment variables choose and set up either transport."""
     monkeypatch.setenv("APP_EMAIL__TRANSPORT", "outbox")
     monkeypatch.setenv("APP_EMAIL__DIRECTORY", str(tmp_path / "outbox"))
-    assert isinstance(email_transport(Worker().email), OutboxTransport)
+    assert isinstance(Worker().email.open(), OutboxTransport)
     assert (tmp_path / "outbox" / "new").is_dir()
 
     monkeypatch.delenv("APP_EMAIL__DIRECTORY")
@@ -216,7 +215,7 @@ def test_settings_choose_the_transport(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings == ResendSettings(
         api_key=SecretStr("re_123"), sender="Acme <hello@acme.example>", timeout=timedelta(seconds=3)
     )
-    assert isinstance(email_transport(settings), ResendTransport)
+    assert isinstance(settings.open(), ResendTransport)
     assert "re_123" not in repr(settings)
 
 
@@ -249,4 +248,4 @@ def test_an_outbox_that_cannot_be_made_is_an_error_at_start(tmp_path: Path) -> N
     """A worker does not start with an outbox that takes no messages."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        email_transport(OutboxSettings(directory=tmp_path / "file"))
+        OutboxSettings(directory=tmp_path / "file").open()

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from temporalio.exceptions import ApplicationError
 
-from activities.email import Email, EmailReceipt, SmtpSettings, SmtpTransport, email_transport
+from activities.email import Email, EmailReceipt, SmtpSettings, SmtpTransport
 from activities.errors import ErrorKind
 from dedupe import DidNotHappen, Happened, StillUnknown
 from tests.fakes.mail_server import PASSWORD, USER, Mailbox, mail_server
@@ -54,7 +54,7 @@ def transport(port: int, *, password: str = PASSWORD, **sent: Any) -> SmtpTransp
         timeout=timedelta(seconds=1),
         **sent,
     )
-    chosen = email_transport(settings)
+    chosen = settings.open()
     assert isinstance(chosen, SmtpTransport)
     return chosen
 

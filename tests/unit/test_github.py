@@ -18,7 +18,6 @@ from activities.github import (
     FolderTransport,
     NewComment,
     NewIssue,
-    github_transport,
 )
 from dedupe import DidNotHappen, Happened, StillUnknown
 from tests.fakes.github_server import API_KEY, REPOSITORY, GitHubServer, error
@@ -136,7 +135,7 @@ async def test_a_token_is_in_no_message(server: GitHubServer) -> None:
 
 async def test_a_folder_holds_each_once(tmp_path: Path) -> None:
     """For a machine without GitHub."""
-    folder = github_transport(FolderSettings(directory=tmp_path / "github"))
+    folder = FolderSettings(directory=tmp_path / "github").open()
     assert isinstance(folder, FolderTransport)
     assert await folder.find(ISSUE, "k") == DidNotHappen()
     receipts = {(await folder.write(ISSUE, "k")).number for _ in range(3)}
@@ -146,6 +145,6 @@ async def test_a_folder_holds_each_once(tmp_path: Path) -> None:
 
 def test_settings_choose_the_transport() -> None:
     """And a repository is named with its owner."""
-    assert isinstance(github_transport(ApiSettings(token=SecretStr(API_KEY))), ApiTransport)
+    assert isinstance(ApiSettings(token=SecretStr(API_KEY)).open(), ApiTransport)
     with pytest.raises(ValidationError):
         NewIssue(repository="shop", title="x", body="y")

@@ -19,7 +19,6 @@ from activities.objects import (
     NewObject,
     S3Settings,
     S3Transport,
-    object_transport,
 )
 from tests.fakes.ledger import Answer
 from tests.fakes.provider import Drop, KeylessProvider, Refuse, Request
@@ -137,7 +136,7 @@ async def test_what_an_answer_means(
 
 async def test_a_folder_holds_each_object_once(tmp_path: Path) -> None:
     """For a machine without S3."""
-    folder = object_transport(FolderSettings(directory=tmp_path / "objects"))
+    folder = FolderSettings(directory=tmp_path / "objects").open()
     assert isinstance(folder, FolderTransport)
     first, again = await folder.put(INVOICE, "k"), await folder.put(INVOICE, "k")
     assert (first.replayed, again.replayed) == (False, True)
@@ -148,6 +147,6 @@ async def test_a_folder_holds_each_object_once(tmp_path: Path) -> None:
 def test_settings_choose_the_transport(endpoint: str, s3: Any) -> None:
     """And what is not given is found as the AWS tools find it."""
     settings = S3Settings.model_validate({"bucket": BUCKET, "region": "us-east-1", "endpoint_url": endpoint})
-    assert isinstance(object_transport(settings), S3Transport)
+    assert isinstance(settings.open(), S3Transport)
     with pytest.raises(ClientError):
         s3.head_object(Bucket=BUCKET, Key="nothing")

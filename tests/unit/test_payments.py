@@ -24,7 +24,6 @@ from activities.payments import (
     PaymentSettings,
     StripeSettings,
     StripeTransport,
-    payment_transport,
 )
 from activities.payments.ledger import Ledger
 from dedupe.execution.current import format_activity_id
@@ -257,7 +256,7 @@ def test_settings_choose_the_transport(tmp_path: Path, monkeypatch: pytest.Monke
     assert Worker().payments == LedgerSettings()
     monkeypatch.setenv("APP_PAYMENTS__TRANSPORT", "ledger")
     monkeypatch.setenv("APP_PAYMENTS__PATH", str(tmp_path / "new" / "ledger"))
-    assert isinstance(payment_transport(Worker().payments), LedgerTransport)
+    assert isinstance(Worker().payments.open(), LedgerTransport)
     assert charges(tmp_path / "new" / "ledger") == []
 
     monkeypatch.delenv("APP_PAYMENTS__PATH")
@@ -265,7 +264,7 @@ def test_settings_choose_the_transport(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("APP_PAYMENTS__API_KEY", " sk_test_123 ")
     settings = Worker().payments
     assert settings == StripeSettings(api_key=SecretStr("sk_test_123"))
-    assert isinstance(payment_transport(settings), StripeTransport)
+    assert isinstance(settings.open(), StripeTransport)
     assert "sk_test_123" not in repr(settings)
 
 
@@ -297,4 +296,4 @@ def test_a_ledger_that_cannot_be_made_is_an_error_at_start(tmp_path: Path) -> No
     """A worker does not start with a ledger that takes no charges."""
     (tmp_path / "file").write_text("This is no ledger. " * 1_000)
     with pytest.raises(sqlite3.DatabaseError):
-        payment_transport(LedgerSettings(path=tmp_path / "file"))
+        LedgerSettings(path=tmp_path / "file").open()

@@ -21,7 +21,6 @@ from activities.responses import (
     OpenAITransport,
     Prompt,
     ResponseActivities,
-    response_transport,
 )
 from tests.fakes import ledger
 from tests.fakes.openai_server import API_KEY, CUT_OFF, FAILS, OpenAIServer, error
@@ -55,7 +54,7 @@ def chosen(server: OpenAIServer, *, api_key: str = API_KEY) -> OpenAITransport:
     settings = OpenAISettings.model_validate(
         {"api_key": api_key, "base_url": f"{server.url}/v1", "timeout": timedelta(seconds=1)}
     )
-    openai = response_transport(settings)
+    openai = settings.open()
     assert isinstance(openai, OpenAITransport)
     return openai
 
@@ -207,7 +206,7 @@ async def test_a_key_is_in_no_message(server: OpenAIServer) -> None:
 
 async def test_a_folder_holds_each_prompt_once(tmp_path: Path) -> None:
     """For a machine without a model; its answer says so."""
-    folder = response_transport(FolderSettings(directory=tmp_path / "responses"))
+    folder = FolderSettings(directory=tmp_path / "responses").open()
     assert isinstance(folder, FolderTransport)
     for _ in range(2):
         answer = await Attempt().run(ResponseActivities(folder).create_response, PROMPT)

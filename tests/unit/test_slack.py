@@ -17,7 +17,6 @@ from activities.slack import (
     FolderSettings,
     FolderTransport,
     SlackMessage,
-    slack_transport,
 )
 from dedupe import DidNotHappen, Happened, StillUnknown
 from tests.fakes.ledger import Answer
@@ -138,7 +137,7 @@ async def test_a_server_that_is_not_there() -> None:
 
 async def test_a_folder_holds_each_message_once(tmp_path: Path) -> None:
     """For a machine without Slack."""
-    folder = slack_transport(FolderSettings(directory=tmp_path / "slack"))
+    folder = FolderSettings(directory=tmp_path / "slack").open()
     assert isinstance(folder, FolderTransport)
     assert await folder.find(PAID, "k/1") == DidNotHappen()
     receipts = {(await folder.post(PAID, "k/1")).ts for _ in range(3)}
@@ -151,6 +150,6 @@ async def test_a_folder_holds_each_message_once(tmp_path: Path) -> None:
 
 def test_settings_choose_the_transport() -> None:
     """And a channel is given by its id."""
-    assert isinstance(slack_transport(ApiSettings(token=SecretStr(API_KEY))), ApiTransport)
+    assert isinstance(ApiSettings(token=SecretStr(API_KEY)).open(), ApiTransport)
     with pytest.raises(ValidationError):
         SlackMessage(channel="#general", text="x")

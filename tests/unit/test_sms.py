@@ -16,7 +16,6 @@ from activities.sms import (
     Sms,
     TwilioSettings,
     TwilioTransport,
-    sms_transport,
 )
 from dedupe import DidNotHappen, Happened, StillUnknown
 from tests.fakes.ledger import Answer
@@ -116,7 +115,7 @@ async def test_a_token_is_in_no_message(server: TwilioServer) -> None:
 
 async def test_a_folder_holds_each_message_once(tmp_path: Path) -> None:
     """For a machine without Twilio."""
-    folder = sms_transport(FolderSettings(directory=tmp_path / "sms"))
+    folder = FolderSettings(directory=tmp_path / "sms").open()
     assert isinstance(folder, FolderTransport)
     assert await folder.find(SENT, "k") == DidNotHappen()
     for _ in range(3):
@@ -128,6 +127,6 @@ async def test_a_folder_holds_each_message_once(tmp_path: Path) -> None:
 def test_settings_choose_the_transport() -> None:
     """And a text has to hold what it is found by."""
     settings = TwilioSettings(account_sid=ACCOUNT, auth_token=SecretStr(API_KEY), sender="+15005550006")
-    assert isinstance(sms_transport(settings), TwilioTransport)
+    assert isinstance(settings.open(), TwilioTransport)
     with pytest.raises(ValidationError, match="does not hold the reference"):
         Sms(to="+491701234567", text="It is on its way.", reference="Order 7")

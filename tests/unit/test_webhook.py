@@ -17,7 +17,6 @@ from activities.webhook import (
     FolderTransport,
     HttpSettings,
     HttpTransport,
-    webhook_transport,
 )
 from tests.fakes.receiver import SECRET, Receiver
 
@@ -122,8 +121,8 @@ async def test_a_folder_holds_each_event_once(tmp_path: Path) -> None:
 
 def test_settings_choose_the_transport(tmp_path: Path) -> None:
     """And a secret that cannot sign is refused at the start, without showing it."""
-    assert isinstance(webhook_transport(FolderSettings(directory=tmp_path)), FolderTransport)
-    assert isinstance(webhook_transport(HttpSettings(secret=SecretStr(SECRET))), HttpTransport)
+    assert isinstance(FolderSettings(directory=tmp_path).open(), FolderTransport)
+    assert isinstance(HttpSettings(secret=SecretStr(SECRET)).open(), HttpTransport)
     with pytest.raises(ValidationError) as raised:
         HttpSettings(secret=SecretStr("whsec_not base64!"))
     assert "not base64" not in str(raised.value).replace("it is not base64", "")
