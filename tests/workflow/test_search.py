@@ -130,6 +130,8 @@ async def test_a_list_asks_for_what_it_is_to_show(
         await ground.script(*(Call(key=f"key-{number}") for number in range(8)), Call(key="bad"))
         await ground.call(Call(key="other's", activity="other"))
         await finds(ground, "DedupeState = 'failed'", "bad")
+        await finds(ground, "DedupeActivity = 'other'", "other's")
+        await finds(ground, "DedupeKey = 'key-1'", "key-1")
     keys = DedupeKeys(
         ground.client, organization=ground.organization, project=ground.project, search_attributes=True
     )
