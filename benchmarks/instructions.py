@@ -36,9 +36,10 @@ from temporalio.testing import ActivityEnvironment
 from benchmarks.jobs import PAGE
 from dedupe.claims.peek import Peeks
 from dedupe.execution.attempt import Attempt
+from dedupe.model.answer import SucceededAnswer, decode_answer
 from dedupe.model.messages import Owner, Peek, Peeked, Question, Start
 from dedupe.model.names import IN_PLACE, OUTCOME, PEEK
-from dedupe.model.outcome import Succeeded, SucceededAnswer, decode_answer, encode_outcome
+from dedupe.model.outcome import Succeeded, encode_outcome
 from dedupe.model.payloads import decode, encode
 from dedupe.record.handle import KeyHandle
 

@@ -41,9 +41,9 @@ from dedupe.execution.current import Execution, current_execution
 from dedupe.job.calls import execute_activity, start_activity
 from dedupe.key.attempts import Attempts
 from dedupe.model.declared import keyed
+from dedupe.model.failed_result import FailedResult
 from dedupe.model.findings import DidNotHappen, Happened, StillUnknown
 from dedupe.model.keys import Scope
-from dedupe.model.outcome import FailedResult
 from dedupe.operate.forget import Forgotten
 from dedupe.operate.job import JobCall, calls_of
 from dedupe.operate.keys import DedupeKeys

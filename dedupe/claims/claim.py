@@ -25,10 +25,11 @@ from dedupe.key.attempts import Story
 from dedupe.key.begin import Beginning, UnderWay, begin, is_under_way
 from dedupe.key.owner import Alive, Ended, Gone, Missing, Unclear
 from dedupe.key.unknown import record_or_hold
+from dedupe.model.answer import Answer, How
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
 from dedupe.model.messages import Claim, Execute, Reconcile, Wait, earliest
 from dedupe.model.names import WAITING
-from dedupe.model.outcome import Abandoned, Answer, How
+from dedupe.model.outcome import Abandoned
 from dedupe.model.payloads import encode_referral
 from dedupe.model.record import MARGIN, Closed, Execution, Held, Record, Run, Settled, Unknown, record_of
 from dedupe.record.handle import KeyHandle

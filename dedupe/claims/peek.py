@@ -16,9 +16,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from dedupe.claims.recent import Recent
+from dedupe.model.answer import Answer, about
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
 from dedupe.model.messages import Execute, Peek, Peeked, Referral, Refused, Wait
-from dedupe.model.outcome import Answer, about
 from dedupe.model.payloads import encode_referral, is_referral
 from dedupe.model.record import Held
 from dedupe.record.handle import KeyHandle

@@ -12,8 +12,9 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from dedupe.key.unknown import record_or_hold
+from dedupe.model.answer import Answer, How
 from dedupe.model.messages import NotHeld, Owner, Settle, Wait
-from dedupe.model.outcome import Abandoned, Answer, How, Outcome, decode_outcome, time_of_outcome
+from dedupe.model.outcome import Abandoned, Outcome, decode_outcome, time_of_outcome
 from dedupe.model.payloads import encode_referral
 from dedupe.model.record import Execution
 from dedupe.record.handle import KeyHandle

@@ -22,10 +22,12 @@ from dedupe.errors import CANNOT_TELL, DedupeError
 from dedupe.key.begin import Beginning, Begun, UnderWay, begin
 from dedupe.key.owner import is_last_attempt
 from dedupe.key.unknown import hold, interrupted, show
+from dedupe.model.answer import Answer, How
 from dedupe.model.decision import Begin, Hold, Refuse, Share, decide
+from dedupe.model.marks import unrecorded
 from dedupe.model.messages import Owner, Question, Referral, Refused, Start, UnknownOutcome, Wait
 from dedupe.model.names import TOO_LARGE
-from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, unrecorded
+from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded
 from dedupe.model.payloads import encode_referral
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, over_at, settled_by
 from dedupe.record.handle import KeyHandle, OutcomeTooLargeError

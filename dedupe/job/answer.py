@@ -25,8 +25,9 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from dedupe.errors import DedupeError, UnreadableRecordError
 from dedupe.job.request import Call
+from dedupe.model.answer import FailedAnswer
+from dedupe.model.failed_result import FailedResult, failed_result
 from dedupe.model.names import TWIN, WAITING
-from dedupe.model.outcome import FailedAnswer, FailedResult, failed_result
 from dedupe.model.payloads import is_bound
 
 

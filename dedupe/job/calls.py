@@ -23,8 +23,8 @@ from temporalio.types import (
 
 from dedupe.errors import InvalidCallError, InvalidDeduplicationKeyError, PluginMissingError
 from dedupe.model.declared import Declared, KeyOptions, declared_by, declared_key
+from dedupe.model.failed_result import FailedResult
 from dedupe.model.keys import Scope, ScopedKey
-from dedupe.model.outcome import FailedResult
 from dedupe.sdk import is_scheduled, name_of
 
 SCOPED = "dedupe.scoped"

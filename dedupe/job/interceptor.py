@@ -25,9 +25,10 @@ from dedupe.job.calls import CALL, SCOPED
 from dedupe.job.page import Page
 from dedupe.job.request import Call, prepare
 from dedupe.job.steps import CallEnd, CallSettings, Steps
+from dedupe.model.answer import FailedAnswer, How, SucceededAnswer
+from dedupe.model.failed_result import FailedResult
 from dedupe.model.messages import Executor
 from dedupe.model.names import WITHIN
-from dedupe.model.outcome import FailedAnswer, FailedResult, How, SucceededAnswer
 from dedupe.sdk import innermost, silence
 from dedupe.telemetry.answers import Answers, CallAnswer, answer_of
 

@@ -29,8 +29,11 @@ from dedupe.job.answer import as_of_key, failure_of_twin, open_failure, open_una
 from dedupe.job.peeking import Peeking
 from dedupe.job.ration import Ration
 from dedupe.job.request import Call
+from dedupe.model.answer import FailedAnswer, How, SucceededAnswer, decode_answer
+from dedupe.model.failed_result import FailedResult
 from dedupe.model.findings import is_still_unknown
 from dedupe.model.keys import Keyspace
+from dedupe.model.marks import is_recorded, unmarked
 from dedupe.model.messages import (
     Claim,
     Execute,
@@ -44,21 +47,7 @@ from dedupe.model.messages import (
     Wait,
 )
 from dedupe.model.names import CLAIM, MARK, NO_ANSWERS, RECORD, TOO_LARGE, TWIN
-from dedupe.model.outcome import (
-    Failed,
-    FailedAnswer,
-    FailedResult,
-    How,
-    Outcome,
-    Succeeded,
-    SucceededAnswer,
-    decode_answer,
-    decode_outcome,
-    encode_outcome,
-    is_recorded,
-    timed,
-    unmarked,
-)
+from dedupe.model.outcome import Failed, Outcome, Succeeded, decode_outcome, encode_outcome, timed
 from dedupe.model.payloads import decode_referral, encode, encode_referral, pack_with, unpack
 from dedupe.telemetry.answers import OnAnswer
 

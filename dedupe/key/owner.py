@@ -14,8 +14,9 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from dedupe.model.marks import is_recorded
 from dedupe.model.messages import Owner
-from dedupe.model.outcome import Outcome, Succeeded, is_recorded
+from dedupe.model.outcome import Outcome, Succeeded
 from dedupe.model.payloads import is_referral
 from dedupe.model.record import MARGIN
 from dedupe.record.events import is_activity_end, scheduled_id

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import assert_never
 
 from dedupe.errors import DedupeError, DeduplicationConflictError, InvalidCallError
+from dedupe.model.answer import Answer, How
 from dedupe.model.messages import Executor, Question
-from dedupe.model.outcome import Abandoned, Answer, Failed, How, Succeeded
+from dedupe.model.outcome import Abandoned, Failed, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled
 
 

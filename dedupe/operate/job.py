@@ -13,9 +13,10 @@ from temporalio.client import Client
 from temporalio.converter import WorkflowSerializationContext
 
 from dedupe.key.attempts import of_pending
+from dedupe.model.answer import FailedAnswer, call_of, decode_answer
 from dedupe.model.messages import Claim, Order
 from dedupe.model.names import CLAIM, MARK, PEEK, TWIN
-from dedupe.model.outcome import Failed, FailedAnswer, Succeeded, call_of, decode_answer
+from dedupe.model.outcome import Failed, Succeeded
 from dedupe.model.payloads import decode, is_referral, unpack, unpack_with
 from dedupe.record.events import is_activity_end, scheduled_id, time_of
 from dedupe.record.history import describe, events_of

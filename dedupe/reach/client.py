@@ -18,9 +18,9 @@ from temporalio.workflow import ActivityHandle
 from dedupe.errors import DedupeError, InvalidCallError
 from dedupe.job import calls
 from dedupe.model.declared import declared_by, declared_key
+from dedupe.model.failed_result import decode_failed_result
 from dedupe.model.messages import CallOrder, Plan
 from dedupe.model.names import ORDERED
-from dedupe.model.outcome import decode_failed_result
 from dedupe.model.payloads import cut, pack, pack_with, said_in
 from dedupe.sdk import name_of, result_type_of
 

@@ -6,9 +6,9 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 from dedupe.job.calls import execute_activity
+from dedupe.model.failed_result import FailedResult, encode_failed_result
 from dedupe.model.messages import CallOrder
 from dedupe.model.names import ORDERED
-from dedupe.model.outcome import FailedResult, encode_failed_result
 from dedupe.model.payloads import unpack, unpack_with
 
 _OF_PLAN = (

@@ -17,8 +17,8 @@ from temporalio.common import MetricCounter, MetricHistogramTimedelta
 from temporalio.exceptions import is_cancelled_exception
 
 from dedupe.errors import DedupeError, DeduplicationConflictError
+from dedupe.model.failed_result import FailedResult
 from dedupe.model.messages import Executor
-from dedupe.model.outcome import FailedResult
 
 
 class CallAnswer(StrEnum):

@@ -15,8 +15,8 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from dedupe.job.calls import CALL, SCOPED, Deduplication
+from dedupe.model.failed_result import failed_result
 from dedupe.model.keys import Keyspace
-from dedupe.model.outcome import failed_result
 from dedupe.plugin import passing_through
 from dedupe.sdk import innermost, silence
 

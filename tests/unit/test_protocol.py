@@ -29,19 +29,11 @@ from dedupe.claims.crowd import Crowd
 from dedupe.claims.settle import _settle
 from dedupe.execution.attempt import Attempt
 from dedupe.key.attempts import Story
+from dedupe.model.answer import FailedAnswer, SucceededAnswer, decode_answer
+from dedupe.model.marks import is_recorded, unmarked
 from dedupe.model.messages import Claim, Execute, NotHeld, Order, Owner, Question, Start, Wait
 from dedupe.model.names import FORGOTTEN, INTERRUPTED
-from dedupe.model.outcome import (
-    Abandoned,
-    Failed,
-    FailedAnswer,
-    Outcome,
-    Succeeded,
-    SucceededAnswer,
-    decode_answer,
-    is_recorded,
-    unmarked,
-)
+from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded
 from dedupe.model.payloads import decode_referral, encode_referral, is_referral
 from dedupe.model.record import Closed, Executing, Held, Run, Settled
 from dedupe.record.handle import KeyHandle

@@ -8,8 +8,9 @@ from temporalio.api.failure.v1 import Failure
 from temporalio.client import Client
 
 from dedupe.claims.peek import Peeks
+from dedupe.model.answer import Answer, How, decode_answer
 from dedupe.model.messages import Execute, Executor, Peek, Peeked, Question, Referral, Refused, Start, Wait
-from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded, decode_answer
+from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded
 from dedupe.model.payloads import decode_referral
 from dedupe.model.record import Absent, Executing, Execution, Record, Settled
 from dedupe.record.handle import KeyHandle

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 
+from dedupe.model.answer import Answer, How
 from dedupe.model.decision import Begin, Decision, Hold, Refuse, Share, decide
 from dedupe.model.messages import Executor, Question, Start
-from dedupe.model.outcome import Abandoned, Answer, Failed, How, Outcome, Succeeded
+from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded
 from dedupe.model.record import Absent, Executing, Execution, Held, Record, Settled, Unknown
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,24 +14,11 @@ from temporalio.converter import DataConverter, DefaultFailureConverter, Default
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
+from dedupe.model.answer import Answer, FailedAnswer, How, SucceededAnswer, decode_answer
+from dedupe.model.failed_result import failed_result
+from dedupe.model.marks import is_recorded, unmarked, unrecorded
 from dedupe.model.messages import Executor, Wait
-from dedupe.model.outcome import (
-    Abandoned,
-    Answer,
-    Failed,
-    FailedAnswer,
-    How,
-    Outcome,
-    Succeeded,
-    SucceededAnswer,
-    decode_answer,
-    decode_outcome,
-    encode_outcome,
-    failed_result,
-    is_recorded,
-    unmarked,
-    unrecorded,
-)
+from dedupe.model.outcome import Abandoned, Failed, Outcome, Succeeded, decode_outcome, encode_outcome
 from dedupe.model.payloads import encode_referral
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
