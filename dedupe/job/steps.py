@@ -5,14 +5,13 @@ the activity, which executes in place; or a claim, which waits for whoever execu
 workflow execute. What comes next is decided by what the history recorded, so jobs replay.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue, RetryPolicy
+from temporalio.common import RawValue
 from temporalio.converter import FailureConverter
 from temporalio.exceptions import (
     ActivityError,
@@ -22,48 +21,35 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 from temporalio.exceptions import TimeoutError as ActivityTimeoutError
-from temporalio.worker import StartActivityInput, StartLocalActivityInput, WorkflowOutboundInterceptor
+from temporalio.worker import WorkflowOutboundInterceptor
 
 from dedupe.errors import DedupeError, ReconcileError, UnprotectedExecutionError, UnreadableRecordError
 from dedupe.job.answer import as_of_key, failure_of_twin, open_failure, open_unanswered
 from dedupe.job.peeking import Peeking
 from dedupe.job.ration import Ration
 from dedupe.job.request import Call
+from dedupe.job.scheduled import claim, inquiry, record, size_of, twin
 from dedupe.model.answer import FailedAnswer, How, SucceededAnswer, decode_answer
 from dedupe.model.failed_result import FailedResult
 from dedupe.model.findings import is_still_unknown
 from dedupe.model.keys import Keyspace
 from dedupe.model.marks import is_recorded, unmarked
 from dedupe.model.messages import (
-    Claim,
     Execute,
-    Inquiry,
     NotHeld,
-    Order,
     Reconcile,
     Referral,
     Refused,
     Settle,
     Wait,
 )
-from dedupe.model.names import CLAIM, MARK, NO_ANSWERS, RECORD, TOO_LARGE, TWIN
-from dedupe.model.outcome import Failed, Outcome, Succeeded, decode_outcome, encode_outcome, timed
-from dedupe.model.payloads import decode_referral, encode, encode_referral, pack_with, unpack
+from dedupe.model.outcome import Failed, Outcome, Succeeded, decode_outcome, encode_outcome
+from dedupe.model.payloads import decode_referral, encode_referral, unpack
 from dedupe.telemetry.answers import OnAnswer
 
-_CLAIM_HEARTBEAT = timedelta(seconds=3)
-_RECORD_TIMEOUT = timedelta(seconds=20)
-"""Of one attempt."""
-_RECORD_ATTEMPTS = 15
-"""A bound on their number, since the SDK (1.35) begins a further attempt of a local activity that timed out
-however long the whole may take."""
-_OVERHEAD = 600
-"""Bytes, about, that an activity of ours takes in a message beside its arguments."""
 _ASK_AGAIN = timedelta(seconds=1)
 """When nobody could tell what became of an execution; later a quarter of the time that the call has taken."""
 _ASK_AGAIN_AT_LAST = timedelta(minutes=10)
-_OVER = timedelta(milliseconds=1)
-"""What is left of a call that is over: its next activity times out as the call would."""
 
 
 CallEnd = SucceededAnswer | FailedAnswer | FailedResult
@@ -143,25 +129,9 @@ class Steps:
 
     async def _execute(self, call: Call, execute: Execute) -> Payload | FailedResult:
         """Have the twin of the activity execute, in place. Return what it returned, or what is recorded."""
-        header = encode(Order.to_execute(call.question, execute, ttl=call.ttl)).payload
-        header.metadata[MARK] = b"order"
-        await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
+        await self._ration.spend(size_of(call))
         activity_id = self._next_id(call)
-        handle = self._next.start_activity(
-            dataclasses.replace(
-                call.input,
-                activity=f"{TWIN}{call.question.activity}",
-                args=call.arguments,
-                activity_id=activity_id,
-                headers={**call.input.headers, MARK: header},
-                schedule_to_close_timeout=self._remaining(call, first=execute.asked_at is None),
-                # The key is not this call's alone: what executes runs on, and is recorded.
-                cancellation_type=workflow.ActivityCancellationType.ABANDON,
-                summary=call.summary,
-                retry_policy=_retry_policy(call),
-                ret_type=RawValue,
-            )
-        )
+        handle = self._next.start_activity(twin(call, execute, activity_id=activity_id))
         try:
             value: RawValue = await handle
         except ActivityError as error:
@@ -206,24 +176,9 @@ class Steps:
             ActivityError: It failed. The key is still held.
             ReconcileError: It returned something else.
         """
-        inquiry = Inquiry(
-            key_id=call.question.key_id, idempotency_key=held.idempotency_key, generation=held.generation
-        )
-        header = encode(inquiry).payload
-        header.metadata[MARK] = b"inquiry"
-        await self._ration.spend(sum(payload.ByteSize() for payload in call.payloads) + _OVERHEAD)
+        await self._ration.spend(size_of(call))
         value: RawValue = await self._next.start_activity(
-            dataclasses.replace(
-                call.input,
-                activity=call.reconcile or "",
-                args=call.arguments,
-                activity_id=self._next_id(call),
-                task_queue=None,
-                headers={**call.input.headers, MARK: header},
-                schedule_to_close_timeout=self._remaining(call, first=False),
-                summary=call.summary,
-                ret_type=RawValue,
-            )
+            inquiry(call, held, activity_id=self._next_id(call))
         )
         [found] = unpack(value.payload)
         if is_still_unknown(found):
@@ -249,69 +204,23 @@ class Steps:
         return await self._record(call, settle, encode_outcome(outcome))
 
     async def _record(self, call: Call, settle: Settle, outcome: Payload) -> Payload:
-        value: RawValue = await self._next.start_local_activity(
-            StartLocalActivityInput(
-                activity=RECORD,
-                args=[pack_with(settle, timed(outcome, workflow.now() if call.ttl is not None else None))],
-                activity_id=None,
-                schedule_to_close_timeout=None,
-                schedule_to_start_timeout=None,
-                start_to_close_timeout=_RECORD_TIMEOUT,
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=100),
-                    maximum_interval=timedelta(seconds=10),
-                    maximum_attempts=_RECORD_ATTEMPTS,
-                ),
-                local_retry_threshold=None,
-                cancellation_type=workflow.ActivityCancellationType.ABANDON,
-                headers={},
-                summary=None,
-                arg_types=None,
-                ret_type=RawValue,
-            )
-        )
+        value: RawValue = await self._next.start_local_activity(record(call, settle, outcome))
         [payload] = unpack(value.payload)
         return payload
 
     async def _claim(self, call: Call, wait: Wait) -> Payload:
         """Wait for the outcome; or begin the execution where it is delegated, and wait for that."""
-        given = call.input
         is_delegated = wait.delegated or not (self._settings.in_place and call.is_here)
-        claim = Claim(
-            question=call.question,
-            plan=call.plan if is_delegated else None,
-            ttl=call.ttl,
-            asked_at=wait.asked_at,
-            waited_for=wait.run_id,
-            reconcile_at=wait.reconcile_at,
-        )
-        message = pack_with(claim, call.packed.payload) if is_delegated else encode(claim)
-        size = sum(payload.ByteSize() for payload in call.payloads) if is_delegated else 0
-        await self._ration.spend(size + _OVERHEAD)
+        await self._ration.spend(size_of(call, arguments=is_delegated))
+        settings, activity_id = self._settings, self._next_id(call)
         value: RawValue = await self._next.start_activity(
-            StartActivityInput(
-                activity=CLAIM,
-                args=[message],
-                activity_id=self._next_id(call),
-                task_queue=self._settings.claim_task_queue,
-                schedule_to_close_timeout=self._remaining(call, first=wait.asked_at is None),
-                schedule_to_start_timeout=None,
-                start_to_close_timeout=self._settings.wait_slice,
-                heartbeat_timeout=min(_CLAIM_HEARTBEAT, self._settings.wait_slice),
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(milliseconds=100),
-                    maximum_interval=timedelta(seconds=10),
-                    non_retryable_error_types=[TOO_LARGE],
-                ),
-                cancellation_type=workflow.ActivityCancellationType.TRY_CANCEL,
-                headers=given.headers,
-                disable_eager_execution=given.disable_eager_execution,
-                versioning_intent=given.versioning_intent,
-                summary=call.summary,
-                event_groups=given.event_groups,
-                priority=given.priority,
-                arg_types=None,
-                ret_type=RawValue,
+            claim(
+                call,
+                wait,
+                activity_id=activity_id,
+                is_delegated=is_delegated,
+                task_queue=settings.claim_task_queue,
+                wait_slice=settings.wait_slice,
             )
         )
         [payload] = unpack(value.payload)
@@ -321,26 +230,6 @@ class Steps:
         """Return an id that no other activity of the job has: it names the call to whoever needs its key."""
         self._activities += 1
         return f"{call.input.activity_id or 'dedupe'}~{self._activities}"
-
-    def _remaining(self, call: Call, *, first: bool) -> timedelta | None:
-        """Return how long the call may still take; all of it for its first activity."""
-        whole = call.input.schedule_to_close_timeout
-        if whole is None or first:
-            return whole
-        return max(whole - (workflow.now() - call.question.called_at), _OVER)
-
-
-def _retry_policy(call: Call) -> RetryPolicy | None:
-    """Return the call's retry policy; where unknown outcomes are held, without retries of attempts that ended
-    without an answer: the attempt that follows one would find the same, later.
-    """
-    policy = call.input.retry_policy
-    if not call.question.hold:
-        return policy
-    policy = policy or RetryPolicy()
-    return dataclasses.replace(
-        policy, non_retryable_error_types=[*(policy.non_retryable_error_types or ()), *NO_ANSWERS]
-    )
 
 
 def _is_of_attempt(error: ActivityError) -> bool:
