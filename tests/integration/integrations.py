@@ -68,6 +68,8 @@ _DELAY = timedelta(milliseconds=80)
 """Of each service before its effect, and again before its answer: so that a kill finds an attempt there."""
 _EVERY = 0.2
 """Seconds from one call to the next."""
+_MOST_OPEN = 200
+"""Calls at a time that have no answer yet: the service answers so many that wait, whatever else it does."""
 _PATIENCE = 240.0
 """Seconds for which the last worker gets to finish what was begun."""
 _ASK = {"on_unknown": "hold"}
@@ -667,8 +669,7 @@ async def _cut_off(
     await asyncio.sleep(2 * _DELAY.total_seconds())
     effects = service.effects()
     found: set[tuple[str, str]] = set()
-    for name in open_calls:
-        record = await keys.get(name)
+    for name, record in zip(open_calls, await asyncio.gather(*map(keys.get, open_calls)), strict=True):
         if record is None or record.state is KeyState.HELD:
             continue
         if record.state is KeyState.SUCCEEDED:
@@ -694,6 +695,8 @@ async def _begin(
 ) -> None:
     dedupe = DedupeClient(client, task_queue=project)
     while True:
+        while sum(not call.done() for call in calls) >= _MOST_OPEN:
+            await asyncio.sleep(_EVERY)
         name = f"effect-{len(calls)}"
         call = dedupe.execute_activity(
             integration.activity,
