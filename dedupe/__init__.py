@@ -5,7 +5,7 @@ The way of one call, as a list of files to read:
 - `job.calls`: what a job writes: `execute_activity`, with a key.
 - `job.interceptor`: where the call enters and leaves; `job.request` is how it goes in, `job.answer` how it
   comes out.
-- `job.steps`: its way through the job, from one activity to the next.
+- `job.steps`: its way through the job, from one activity to the next; `job.scheduled` is what those are.
 - `job.peeking`, `claims.peek`: one reading of the records that a job asks for.
 - `execution.interceptor`, `execution.attempt`: acquire the key, have the effect, record how it ended.
 - `claims.claim`: wait for whoever executes, and take the place of one that is gone (`key.owner`);
@@ -14,7 +14,8 @@ The way of one call, as a list of files to read:
 - `key.unknown`, `model.findings`: what is held where nobody knows what happened, and what somebody found out.
 
 All of them agree on what is in `model`: keys, messages, outcomes, what a key is, which call gets what.
-`record` is the door to the service; `key` begins executions, and serves the task queue of the keys.
+`record` is the door to the service (`record.search`: what its visibility finds); `key` begins executions, and
+serves the task queue of the keys.
 `reach` makes calls for those who have no job, `telemetry` reports what comes of calls, `operate` is for
 operators, `testing` for users' own tests. `plugin` wires, `process` runs workers, `sdk` holds what is relied
 on inside the SDK, `errors` is everything that can be wrong.

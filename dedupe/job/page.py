@@ -46,4 +46,5 @@ class Page:
 def _quoted(text: str) -> str:
     """Return a text as it is shown in Markdown, on one line."""
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    return f"`{' '.join(shown.replace('`', chr(39)).split())}`"
+    words = shown.replace("`", "'").split()
+    return f"`{' '.join(words)}`"

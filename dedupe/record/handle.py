@@ -1,8 +1,9 @@
 """The handle: the one door to a key's record. Read it, acquire the key, record an outcome, end a run.
 
-Each method is one request, built by hand: requests that go through the user's client pass the client's
-interceptors, and one that renames workflows or gives them a time-out breaks records. The payload codec
-applies. Invariant: nothing but acquiring and reading addresses a key without the id of a run.
+Each method is one request (`after_signal`: the same one until it shows), built by hand: requests that go
+through the user's client pass the client's interceptors, and one that renames workflows or gives them a
+time-out breaks records. The payload codec applies. Invariant: nothing but acquiring and reading addresses a
+key without the id of a run.
 """
 
 import asyncio

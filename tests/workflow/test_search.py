@@ -10,7 +10,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from dedupe import DedupeKeys, DedupePlugin, Happened, KeyState, UnknownOutcomeError
-from dedupe.record.search import missing, register
+from dedupe.record.search import KEY, missing, register
 from tests.support.ground import Ground, Grounds
 from tests.support.histories import types
 from tests.support.scripts import Call, returned
@@ -104,6 +104,19 @@ async def test_a_failed_key_stays_a_record(real_grounds: Grounds) -> None:
         skipping = await ground.call(Call(skip_failure=True))
         assert (skipping.failed, skipping.reused) == ("Declined", True)
         await ground.closed()
+
+
+async def test_a_hidden_key_stays_hidden(real_grounds: Grounds) -> None:
+    """With a key secret the attribute is the key's HMAC, as in the workflow's id."""
+    ground = real_grounds(search_attributes=True, key_secret="of tests")  # noqa: S106
+    await registered(ground.server)
+    async with ground.worker():
+        await ground.call(Call(key="ada@example.com"))
+    hidden = ground.key_id("ada@example.com")
+    described = await ground.server.get_workflow_handle(hidden).describe()
+    assert [pair.value for pair in described.typed_search_attributes if pair.key == KEY] == [
+        hidden.rpartition(":")[2]
+    ]
 
 
 async def test_nobody_has_to_serve_the_keys(real_grounds: Grounds) -> None:
