@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 from dedupe import KeyState
 from dedupe.claims import activities
 from dedupe.claims.peek import Peeks
-from dedupe.job import peeking, steps
+from dedupe.job import peeking, scheduled
 from tests.support.ground import Ground
 from tests.support.scripts import Call, returned
 
@@ -37,8 +37,8 @@ async def test_a_job_whose_failure_could_not_be_recorded_has_it_all_the_same(
     """It goes on with its failure; whoever needs the key next finds that in the job's history."""
     real.effects.then(ApplicationError("no", type="Refused", non_retryable=True))
     with monkeypatch.context() as slow:
-        slow.setattr(steps, "_RECORD_TIMEOUT", _SHORT)
-        slow.setattr(steps, "_RECORD_ATTEMPTS", 3)
+        slow.setattr(scheduled, "_RECORD_TIMEOUT", _SHORT)
+        slow.setattr(scheduled, "_RECORD_ATTEMPTS", 3)
         slow.setattr(activities, "settle", _never)
         async with real.worker():
             ended = await real.call()
