@@ -1,5 +1,6 @@
 """The environment: a server that skips time, a worker of one's own jobs, and what became of their calls."""
 
+import asyncio
 import shutil
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -53,6 +54,7 @@ class DedupeEnvironment:
         """The calls with a key that jobs have made, in the order in which they were answered."""
         self._clock = clock
         self._givens = givens
+        self._loop = asyncio.get_running_loop()
 
     async def start(
         self, job: Any, *args: Any, id: str | None = None, **options: Any
@@ -64,7 +66,15 @@ class DedupeEnvironment:
             *args: Its arguments.
             id: Its workflow id; a new one by default.
             **options: Those of `Client.start_workflow`.
+
+        Raises:
+            RuntimeError: The environment runs on another event loop, so its worker stands still.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "the environment runs on another event loop than this test: with pytest-asyncio, give its "
+                "fixture the loop_scope of the test"
+            )
         return await self.client.start_workflow(
             job, args=args, id=id or f"job-{uuid4()}", task_queue=self.task_queue, **options
         )
@@ -72,7 +82,7 @@ class DedupeEnvironment:
     async def run(self, job: Any, *args: Any, **options: Any) -> Any:
         """Run a job to its end, and return its result. Several may run at once, as in `asyncio.gather`.
 
-        Takes what `start` takes.
+        Takes what `start` takes, and raises what it raises.
 
         Raises:
             WorkflowFailureError: The job failed.

@@ -18,7 +18,9 @@ from temporalio.worker import Worker
 import dedupe
 import dedupe.testing
 from dedupe import CallAnswer, DidNotHappen, Happened, KeyState
+from dedupe.testing import DedupeEnvironment
 from dedupe.testing.environment import found_server
+from dedupe.testing.fixtures import environment_fixture
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -181,6 +183,24 @@ async def test_a_job_that_is_retried_is_awaited_to_its_end() -> None:
         job = await dd.start(Asserting.run, retry_policy=policy)
         await asyncio.wait_for(job.result(), 20)
         assert await dd.now() - began >= DAY
+
+
+kit_fixture = environment_fixture(workflows=[Welcome], activities=[send])
+elsewhere = environment_fixture(workflows=[Welcome], activities=[send], loop_scope="function")
+
+
+@pytest.mark.parametrize("user", [1, 2])
+async def test_the_environment_is_a_fixture(kit_fixture: DedupeEnvironment, user: int) -> None:
+    """Each test that asks for it has one of its own."""
+    await kit_fixture.run(Welcome.run, user)
+    assert [call.key for call in kit_fixture.calls] == [f"welcome-{user}"]
+    assert [record.key async for record in kit_fixture.keys.list()] == [f"welcome-{user}"]
+
+
+async def test_a_fixture_on_another_loop_says_so(elsewhere: DedupeEnvironment) -> None:
+    """Its worker would stand still for as long as the test waits."""
+    with pytest.raises(RuntimeError, match="give its fixture the loop_scope of the test"):
+        await elsewhere.run(Welcome.run, 1)
 
 
 async def test_keys_are_listed() -> None:
