@@ -31,7 +31,18 @@ from dedupe.model.messages import Claim, Execute, Reconcile, Wait, earliest
 from dedupe.model.names import WAITING
 from dedupe.model.outcome import Abandoned
 from dedupe.model.payloads import encode_referral
-from dedupe.model.record import MARGIN, Closed, Execution, Held, Record, Run, Settled, Unknown, record_of
+from dedupe.model.record import (
+    MARGIN,
+    Absent,
+    Closed,
+    Execution,
+    Held,
+    Record,
+    Run,
+    Settled,
+    Unknown,
+    record_of,
+)
 from dedupe.record.handle import KeyHandle
 
 _ROUNDS = 10
@@ -351,8 +362,7 @@ def _story_of(unknown: Unknown) -> Story:
 
 
 def _run_of(record: Record) -> str | None:
-    execution = getattr(record, "execution", None)
-    return execution.run_id if isinstance(execution, Execution) else None
+    return None if isinstance(record, Absent) else record.execution.run_id
 
 
 def _has_answer(run: Run) -> bool:
