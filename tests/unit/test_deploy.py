@@ -112,8 +112,8 @@ def test_the_image_has_what_the_worker_needs(tmp_path: Path) -> None:
         for name in imported - set(sys.stdlib_module_names) - {path.stem for path in tmp_path.iterdir()}
         if not {each.lower().replace("_", "-") for each in distributions.get(name, [])} & locked
     }
-    # The command line and the tools of agents are extras, and no part of the worker.
-    assert missing <= {"agents", "click", "pydantic_ai"}
+    # The command line, the tools of agents and the fixture of tests are extras, and no part of the worker.
+    assert missing <= {"agents", "click", "pydantic_ai", "pytest_asyncio"}
 
 
 def _imported(path: Path) -> set[str]:
